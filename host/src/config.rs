@@ -1,0 +1,363 @@
+//! The pipeline file: as written (`RawConfig`, unknown keys refused, spans kept) → as meant ([`Config`]).
+//!
+//! Every mistake is reported at once, with line, column and a suggestion. `sluice check` walks the very code that
+//! `sluice run` walks. Nothing here opens a broker or a table, plans SQL or loads a plugin: who does so starts from
+//! [`Config::mistakes`] and pushes what it finds.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::outcome::Severity;
+use crate::schema::Schema;
+
+pub mod defaults;
+mod expand;
+mod hide;
+mod mistakes;
+mod plugin;
+mod read;
+mod section;
+mod sink;
+mod source;
+pub mod suggest;
+pub mod units;
+
+pub use expand::Variables;
+pub use mistakes::{Mistake, Mistakes, Place, Sources};
+pub use source::Properties;
+
+/// A pipeline as it is meant: checked, expanded, with every default filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// the pipeline file
+    pub file: PathBuf,
+    /// its folder: relative paths in it start here
+    pub base: PathBuf,
+    /// identity in the ledger
+    pub name: String,
+    /// folder or URL of ledger and generations
+    pub state: Location,
+    /// where records come from
+    pub source: SourceConfig,
+    /// what a row looks like
+    pub schema: Arc<Schema>,
+    /// path of the event time column, `context.at`
+    pub event_time: Option<String>,
+    /// in order
+    pub enrich: Vec<EnrichConfig>,
+    /// those of `[expect]`, then those of the schema
+    pub expect: Vec<Expectation>,
+    /// by name
+    pub rules: Vec<PluginConfig>,
+    /// where rows go
+    pub sinks: SinksConfig,
+    /// when a commit is due
+    pub commit: CommitConfig,
+    /// columns whose values are masked where people look
+    pub mask: Vec<String>,
+    /// the texts that places point into
+    pub sources: Sources,
+}
+
+impl Config {
+    /// Reads and checks a pipeline file and the schema that it names. [`Error::Mistakes`] has all mistakes at once;
+    /// [`Error::Config`] where the file itself cannot be read.
+    pub fn load(path: &Path) -> Result<Config> {
+        Config::load_with(path, &|name| std::env::var(name).ok(), &mut |_, _| ())
+    }
+
+    /// As [`Config::load`], with `${NAME}` looked up in `variables`, and with a further check of what judges. That check
+    /// runs wherever schema and enrichers could be read, even if there are mistakes elsewhere (a missing sink), so that
+    /// all mistakes come at once; it pushes what it finds.
+    pub fn load_with(
+        path: &Path,
+        variables: Variables<'_>,
+        further: &mut dyn FnMut(&Judges<'_>, &mut Mistakes),
+    ) -> Result<Config> {
+        let unreadable = |error: std::io::Error| {
+            Error::Config(format!("cannot read the pipeline file {}: {}", path.display(), expand::plain(&error)))
+        };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let shown_base = path.parent().unwrap_or(Path::new("")).to_owned();
+        // free of links, so that `..` in a location means what it says
+        let base = if shown_base.as_os_str().is_empty() { Path::new(".") } else { &shown_base };
+        let base = base.canonicalize().map_err(unreadable)?;
+        let file: Arc<str> = path.to_string_lossy().into();
+        let mut sources = Sources::default();
+        sources.add(file.clone(), text.as_str());
+        let mut reader = section::Reader { file, base, shown_base, variables, mistakes: Mistakes::new(sources) };
+        let config = read::pipeline(&text, &mut reader, further);
+        reader.mistakes.into_result()?;
+        config.ok_or_else(|| Error::Host(format!("{} was refused without a reason", path.display())))
+    }
+
+    /// What judges in this pipeline.
+    pub fn judges(&self) -> Judges<'_> {
+        Judges {
+            schema: &self.schema,
+            skip: self.source.skip.as_ref(),
+            enrich: &self.enrich,
+            expect: &self.expect,
+            rules: &self.rules,
+        }
+    }
+
+    /// An empty collector that can show places in the pipeline file and in its schema.
+    pub fn mistakes(&self) -> Mistakes {
+        Mistakes::new(self.sources.clone())
+    }
+}
+
+/// What judges a row: all that planning SQL and loading plugins needs to see.
+#[derive(Clone, Copy, Debug)]
+pub struct Judges<'c> {
+    /// the declared columns
+    pub schema: &'c Arc<Schema>,
+    /// over pseudo-columns only
+    pub skip: Option<&'c Sql>,
+    /// in order
+    pub enrich: &'c [EnrichConfig],
+    /// see [`Config::expect`]
+    pub expect: &'c [Expectation],
+    /// by name
+    pub rules: &'c [PluginConfig],
+}
+
+/// A place: the text that the user wrote, and what it means.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Location {
+    /// as written, placeholders unexpanded; for messages
+    pub written: String,
+    /// absolute URL (`file:///…`, `s3://…`)
+    pub url: url::Url,
+}
+
+/// As written: what a placeholder stands for may be a secret.
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Location").field(&self.written).finish()
+    }
+}
+
+/// Where records come from.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// exactly one kind
+    pub kind: SourceKind,
+    /// SQL over pseudo-columns: true = counted as skipped
+    pub skip: Option<Sql>,
+    /// bytes of the longest payload that is decoded
+    pub max_record: usize,
+    /// what becomes of fields that the schema does not have
+    pub unknown_fields: UnknownFields,
+}
+
+/// The kinds of source.
+#[derive(Clone, Debug)]
+pub enum SourceKind {
+    /// topics of a Kafka cluster
+    Kafka(KafkaSource),
+    /// globs relative to the pipeline file
+    Files(Vec<String>),
+    /// standard input
+    Stdin,
+}
+
+/// Topics, and how to reach them.
+#[derive(Clone, Debug)]
+pub struct KafkaSource {
+    /// topics by name, or one regular expression (`^…`) from `pattern`
+    pub topics: Vec<String>,
+    /// consumer group; default the pipeline's name
+    pub group: String,
+    /// where to begin without a position
+    pub start: StartPoint,
+    /// what librdkafka is told: brokers, security, `[kafka.properties]`. Secret values among them
+    pub properties: Properties,
+}
+
+/// Where to begin without a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartPoint {
+    /// the first record there is
+    Earliest,
+    /// the next record that comes
+    Latest,
+    /// the first record at or after, milliseconds since the epoch
+    Timestamp(i64),
+}
+
+/// What becomes of fields that the schema does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownFields {
+    /// they are left out
+    Ignore,
+    /// the record is dead
+    Reject,
+}
+
+/// A piece of SQL and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sql {
+    /// the expression
+    pub text: String,
+    /// where it was written
+    pub place: Place,
+}
+
+/// What must hold for a row, in SQL.
+#[derive(Clone, Debug)]
+pub struct Expectation {
+    /// the finding's code
+    pub name: Arc<str>,
+    /// null passes and is counted
+    pub sql: Sql,
+    /// what a violation does
+    pub severity: Severity,
+    /// shown beside a finding; default the SQL itself
+    pub help: Option<String>,
+}
+
+/// One step that adds columns.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a pipeline has a handful, read once")]
+pub enum EnrichConfig {
+    /// new column → expression, in order
+    Sql {
+        /// for messages
+        name: Arc<str>,
+        /// the columns
+        columns: Vec<(String, Sql)>,
+    },
+    /// a component
+    Plugin(PluginConfig),
+}
+
+/// A component with its configuration and limits.
+#[derive(Clone, Debug)]
+pub struct PluginConfig {
+    /// its name in the pipeline file
+    pub name: Arc<str>,
+    /// where the code is
+    pub code: PluginCode,
+    /// where the code is named in the pipeline file
+    pub place: Place,
+    /// passed to `configure` as JSON
+    pub config: serde_json::Value,
+    /// what it may use
+    pub limits: Limits,
+    /// what happens when it fails beyond its budget
+    pub on_failure: OnFailure,
+    /// the budget: failures within a time
+    pub max_failures: MaxFailures,
+}
+
+/// Where a plugin's code is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginCode {
+    /// a component's file: path as written, and absolute
+    Wasm(String, PathBuf),
+    /// a ready-made one, embedded in the binary
+    Builtin(String),
+}
+
+/// What one plugin may use. Every default stands in `config/defaults.rs`, with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// wall-clock time of one call
+    pub time: Duration,
+    /// bytes, summed over memories and tables of an instance
+    pub memory: usize,
+    /// fuel of a call, whatever its size
+    pub fuel: u64,
+    /// fuel of a call for each row in it
+    pub fuel_per_row: u64,
+    /// findings that a rule may return for one row
+    pub findings_per_row: usize,
+    /// bytes of a finding's detail that are kept
+    pub detail: usize,
+    /// lines that it may log in a second
+    pub log_lines: u32,
+    /// bytes of the component
+    pub component: usize,
+    /// rows passed in one call at most
+    pub call_rows: usize,
+    /// bytes of columns passed in one call at most (a single larger row is passed alone)
+    pub call_bytes: usize,
+}
+
+/// What happens when a plugin fails beyond its budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// the pipeline stops; nothing of the batch is committed
+    Stop,
+    /// every row that it should have seen is dead, until it is replaced
+    DeadLetter,
+}
+
+/// So many failures within so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxFailures {
+    /// failures that are tolerated
+    pub count: u32,
+    /// within this time
+    pub within: Duration,
+}
+
+/// One sink per outcome: none has a default.
+#[derive(Clone, Debug)]
+pub struct SinksConfig {
+    /// every rule passed
+    pub valid: SinkConfig,
+    /// a rule said no
+    pub error: SinkConfig,
+    /// nobody could judge it
+    pub dlq: SinkConfig,
+}
+
+/// One sink.
+#[derive(Clone, Debug)]
+pub struct SinkConfig {
+    /// exactly one kind
+    pub kind: SinkKind,
+    /// expressions of the stored columns, `None` = all declared and added columns
+    pub columns: Option<Vec<SinkColumn>>,
+    /// whether `_topic _partition _offset _row _attempt _batch _findings` are stored beside them
+    pub provenance: bool,
+    /// columns that partition the table
+    pub partition_by: Vec<String>,
+}
+
+/// `_key AS key`: a stored column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkColumn {
+    /// name in the table
+    pub name: String,
+    /// path of the column
+    pub path: String,
+    /// where it was written
+    pub place: Place,
+}
+
+/// The kinds of sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkKind {
+    /// a Delta table
+    Delta(Location),
+    /// JSON lines on standard output
+    Stdout,
+}
+
+/// When a commit is due: whatever comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitConfig {
+    /// time since the entry was opened
+    pub every: Duration,
+    /// records
+    pub rows: u64,
+    /// bytes of keys and payloads
+    pub bytes: u64,
+}
