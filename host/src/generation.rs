@@ -1,0 +1,278 @@
+//! What judges, as one immutable thing with a name: schema, enrichers, expectations, rules with code, configuration and
+//! limits.
+//!
+//! Its hash is that of a canonical JSON text (the *judgement*), which names code and schema by their digests. Connections,
+//! locations and the names of files stay out, so the hash that was tested is the hash that runs in production. Text and
+//! code lie beside it by content, so that any past generation can be loaded again. It judges nothing itself, and does not
+//! know how code is compiled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use arrow::datatypes::Field;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use serde_json::{Value, json};
+
+use crate::config::{Config, EnrichConfig, OnFailure, PluginConfig, UnknownFields};
+use crate::error::{Error, Result};
+use crate::ledger::seal::digest;
+use crate::store::failed;
+
+/// Version of the judgement's form; part of the hash.
+const FORMAT: u32 = 1;
+
+/// The set of everything that judges, and the bytes that it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// SHA-256 of the canonical judgement, 64 hex digits
+    pub hash: String,
+    /// what judges
+    pub judgement: Value,
+    /// digest → schema text or component
+    pub objects: BTreeMap<String, Bytes>,
+}
+
+/// A plugin's code as it was loaded.
+#[derive(Clone, Debug)]
+pub struct Code {
+    /// its name in the pipeline file
+    pub name: Arc<str>,
+    /// the component
+    pub bytes: Bytes,
+}
+
+impl Generation {
+    /// The generation of a pipeline whose plugins have this code: enrichers first, then rules, each in the order of
+    /// `config`.
+    pub fn of(config: &Config, plugins: &[Code]) -> Result<Generation> {
+        let schema = Bytes::from(config.schema.text.clone().into_bytes());
+        let mut objects = BTreeMap::new();
+        let mut keep = |bytes: &Bytes| {
+            let digest = digest(bytes);
+            objects.insert(digest.clone(), bytes.clone());
+            digest
+        };
+        let schema_digest = keep(&schema);
+        let mut codes = plugins.iter();
+        let mut plugin = |plugin: &PluginConfig| -> Result<Value> {
+            match codes.next() {
+                Some(code) if code.name == plugin.name => Ok(judging_plugin(plugin, &keep(&code.bytes))),
+                _ => Err(Error::Host(format!("plugin `{}` is part of a generation without its code", plugin.name))),
+            }
+        };
+        let mut enrich = Vec::new();
+        for step in &config.enrich {
+            enrich.push(match step {
+                EnrichConfig::Sql { name: _, columns } => {
+                    let columns: Vec<Value> =
+                        columns.iter().map(|(name, sql)| json!({"name": name, "sql": sql.text})).collect();
+                    json!({"sql": columns})
+                }
+                EnrichConfig::Plugin(config) => plugin(config)?,
+            });
+        }
+        // neither expectations nor rules depend on their order
+        let expect: BTreeSet<String> = config
+            .expect
+            .iter()
+            .map(|e| canonical(&json!({"name": &*e.name, "sql": e.sql.text, "severity": e.severity.as_str()})))
+            .collect();
+        let expect: Vec<Value> =
+            expect.iter().map(|text| serde_json::from_str(text).expect("it was just written")).collect();
+        let rules: Vec<Value> = config.rules.iter().map(&mut plugin).collect::<Result<_>>()?;
+        let rules: BTreeMap<&str, Value> = config.rules.iter().map(|rule| &*rule.name).zip(rules).collect();
+        let judgement = json!({
+            "format": FORMAT,
+            "schema": {
+                "text": schema_digest,
+                "columns": config.schema.arrow.fields().iter().map(|field| column(field)).collect::<Vec<_>>(),
+            },
+            "event_time": config.event_time,
+            "source": {
+                "format": "json",
+                "skip": config.source.skip.as_ref().map(|sql| &sql.text),
+                "max_record": config.source.max_record,
+                "unknown_fields": match config.source.unknown_fields {
+                    UnknownFields::Ignore => "ignore",
+                    UnknownFields::Reject => "reject",
+                },
+            },
+            "enrich": enrich,
+            "expect": expect,
+            "rules": rules,
+        });
+        Ok(Generation { hash: digest(canonical(&judgement).as_bytes()), judgement, objects })
+    }
+
+    /// For the screen: the first six digits.
+    pub fn short(&self) -> &str {
+        short(&self.hash)
+    }
+
+    /// Stores it under the state folder, code and text first. What is there already is left alone: its name is its content.
+    pub async fn store(&self, store: &Arc<dyn ObjectStore>, state: &Path) -> Result<()> {
+        for (digest, bytes) in &self.objects {
+            create(store, &object(state, digest), bytes.clone()).await?;
+        }
+        create(store, &file(state, &self.hash), canonical(&self.judgement).into()).await
+    }
+
+    /// Loads a past generation by its whole hash; every byte is checked against the digest that names it.
+    pub async fn load(store: &Arc<dyn ObjectStore>, state: &Path, hash: &str) -> Result<Generation> {
+        let text = read(store, &file(state, hash), hash, &format!("generation {}", short(hash))).await?;
+        let judgement: Value = serde_json::from_slice(&text)
+            .map_err(|e| Error::Diverged(format!("generation {} is no judgement: {e}", short(hash))))?;
+        match judgement["format"].as_u64() {
+            Some(format) if format <= u64::from(FORMAT) => {}
+            format => {
+                let format = format.map_or("none".to_owned(), |n| n.to_string());
+                return Err(Error::Diverged(format!(
+                    "generation {} has format {format}, which a newer sluice wrote: use that one",
+                    short(hash)
+                )));
+            }
+        }
+        let mut objects = BTreeMap::new();
+        for digest in named(&judgement) {
+            let what = format!("object {} of generation {}", short(&digest), short(hash));
+            let bytes = read(store, &object(state, &digest), &digest, &what).await?;
+            objects.insert(digest, bytes);
+        }
+        Ok(Generation { hash: hash.to_owned(), judgement, objects })
+    }
+
+    /// The whole hashes of all stored generations that begin with `beginning`, sorted.
+    pub async fn find(store: &Arc<dyn ObjectStore>, state: &Path, beginning: &str) -> Result<Vec<String>> {
+        let folder = state.clone().join("generations");
+        let listed: Vec<_> =
+            store.list(Some(&folder)).try_collect().await.map_err(|e| failed(format!("cannot list {folder}"), e))?;
+        let hash = |path: &Path| path.filename()?.strip_suffix(".json").map(str::to_owned);
+        let mut found: Vec<String> = listed.iter().filter_map(|object| hash(&object.location)).collect();
+        found.retain(|hash| hash.starts_with(beginning));
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// For the screen: the first six digits of a hash.
+pub fn short(hash: &str) -> &str {
+    hash.get(..6).unwrap_or(hash)
+}
+
+fn judging_plugin(plugin: &PluginConfig, code: &str) -> Value {
+    let limits = &plugin.limits;
+    json!({
+        "name": &*plugin.name,
+        "code": code,
+        "config": plugin.config,
+        "limits": {
+            "time_ns": nanos(limits.time),
+            "memory": limits.memory,
+            "fuel": limits.fuel,
+            "fuel_per_row": limits.fuel_per_row,
+            "findings_per_row": limits.findings_per_row,
+            "detail": limits.detail,
+            "log_lines": limits.log_lines,
+            "component": limits.component,
+            "call_rows": limits.call_rows,
+            "call_bytes": limits.call_bytes,
+        },
+        "on_failure": match plugin.on_failure {
+            OnFailure::Stop => "stop",
+            OnFailure::DeadLetter => "dead-letter",
+        },
+        "max_failures": {"count": plugin.max_failures.count, "within_ns": nanos(plugin.max_failures.within)},
+    })
+}
+
+fn nanos(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn column(field: &Field) -> Value {
+    json!({"name": field.name(), "type": field.data_type().to_string(), "nullable": field.is_nullable()})
+}
+
+/// The digests that a judgement names.
+fn named(judgement: &Value) -> BTreeSet<String> {
+    let steps = judgement["enrich"].as_array().into_iter().flatten();
+    let rules = judgement["rules"].as_object().into_iter().flat_map(|rules| rules.values());
+    let codes = steps.chain(rules).filter_map(|plugin| plugin["code"].as_str());
+    codes.chain(judgement["schema"]["text"].as_str()).map(str::to_owned).collect()
+}
+
+/// JSON with sorted keys and no white space: the same value is the same text, whoever writes it.
+pub fn canonical(value: &Value) -> String {
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
+}
+
+fn write_canonical(value: &Value, to: &mut String) {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            write!(to, "{value}").expect("a string takes everything");
+        }
+        Value::Array(items) => {
+            to.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    to.push(',');
+                }
+                write_canonical(item, to);
+            }
+            to.push(']');
+        }
+        Value::Object(fields) => {
+            // serde_json sorts them too, unless some crate of the build asks it not to
+            let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
+            to.push('{');
+            for (i, (name, value)) in sorted.into_iter().enumerate() {
+                if i > 0 {
+                    to.push(',');
+                }
+                write!(to, "{}:", Value::String(name.clone())).expect("a string takes everything");
+                write_canonical(value, to);
+            }
+            to.push('}');
+        }
+    }
+}
+
+fn file(state: &Path, hash: &str) -> Path {
+    state.clone().join("generations").join(format!("{hash}.json"))
+}
+
+fn object(state: &Path, digest: &str) -> Path {
+    state.clone().join("objects").join(digest)
+}
+
+async fn create(store: &Arc<dyn ObjectStore>, path: &Path, bytes: Bytes) -> Result<()> {
+    match store.put_opts(path, bytes.into(), PutOptions::from(PutMode::Create)).await {
+        Ok(_) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(()),
+        Err(e) => Err(failed(format!("cannot create {path}"), e)),
+    }
+}
+
+async fn read(store: &Arc<dyn ObjectStore>, path: &Path, expected: &str, what: &str) -> Result<Bytes> {
+    let bytes = match async { store.get(path).await?.bytes().await }.await {
+        Ok(bytes) => bytes,
+        Err(object_store::Error::NotFound { .. }) => {
+            return Err(Error::Diverged(format!("{what} is not stored here: {path} is missing")));
+        }
+        Err(e) => return Err(failed(format!("cannot read {path}"), e)),
+    };
+    if digest(&bytes) != expected {
+        return Err(Error::Diverged(format!(
+            "{what} is damaged: {path} does not have the content that it is named for"
+        )));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! What all entries together mean: pure, one entry at a time.
+//!
+//! It reads nothing and writes nothing; what contradicts itself is refused, never repaired.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::outcome::Outcome;
+use crate::record::{Positions, TopicPartition};
+
+use super::entry::{Counts, Entry, EntryRange, Kind};
+
+/// Where a partition stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// next offset to read
+    pub offset: i64,
+    /// the topic's id, or `sha256:<digest>:<length>` of the file
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_id: Option<String>,
+    /// latest usable event time among its rows, microseconds since the epoch
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_event_time: Option<i64>,
+}
+
+/// The state after the entries 1 to `head`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fold {
+    /// number of the last entry, 0 = none
+    pub head: u64,
+    /// id of the last entry
+    pub last: Option<Uuid>,
+    /// where each partition stands
+    #[serde(with = "as_list")]
+    pub positions: BTreeMap<TopicPartition, Position>,
+    /// hash of the generation that judged last
+    pub generation: Option<String>,
+    /// identity of the table behind each sink
+    pub tables: BTreeMap<Outcome, String>,
+    /// sums over all entries
+    pub totals: Counts,
+}
+
+impl Fold {
+    /// The next offset of each partition.
+    pub fn offsets(&self) -> Positions {
+        self.positions.iter().map(|(partition, position)| (partition.clone(), position.offset)).collect()
+    }
+
+    /// Those partitions of an entry that do not stand where it begins: judged by a process that no longer owns them, or
+    /// started by another one. Empty for kinds that an operator's word puts above this.
+    pub fn moved(&self, entry: &Entry) -> Vec<TopicPartition> {
+        let fits = |range: &EntryRange| {
+            let position = self.positions.get(&range.partition).map(|p| p.offset);
+            match entry.kind {
+                Kind::Rows | Kind::Gap => position == Some(range.from),
+                Kind::Start => position.is_none(),
+                Kind::Adopt | Kind::Reset => true,
+            }
+        };
+        entry.ranges.iter().filter(|range| !fits(range)).map(|range| range.partition.clone()).collect()
+    }
+
+    /// The table that an entry would bind although another one is bound, where the entry's kind may not do that.
+    pub fn rebinds<'a>(&'a self, entry: &'a Entry) -> Option<(Outcome, &'a str, &'a str)> {
+        if matches!(entry.kind, Kind::Adopt | Kind::Reset) {
+            return None;
+        }
+        entry.tables.iter().find_map(|(outcome, new)| {
+            let bound = self.tables.get(outcome).filter(|bound| *bound != new)?;
+            Some((*outcome, bound.as_str(), new.as_str()))
+        })
+    }
+
+    /// Goes on to entry `n`. On an error the fold is as it was.
+    ///
+    /// Numbers follow each other, except before an `adopt` entry: that one takes over after entries were lost.
+    pub fn apply(&mut self, n: u64, entry: &Entry) -> Result<()> {
+        self.refuse(n, entry).map_or(Ok(()), |why| Err(Error::Diverged(format!("ledger entry {n} {why}"))))?;
+        for range in &entry.ranges {
+            let position = self.positions.entry(range.partition.clone()).or_insert_with(|| Position {
+                offset: range.to,
+                topic_id: None,
+                latest_event_time: None,
+            });
+            position.offset = range.to;
+            // an operator may mean another topic or file of the same name: the source says which one it finds
+            if range.topic_id.is_some() || entry.kind == Kind::Reset {
+                position.topic_id.clone_from(&range.topic_id);
+            }
+            position.latest_event_time = position.latest_event_time.max(range.latest_event_time);
+        }
+        if !entry.generation.is_empty() {
+            self.generation = Some(entry.generation.clone());
+        }
+        self.tables.extend(entry.tables.iter().map(|(outcome, table)| (*outcome, table.clone())));
+        self.totals.add(&entry.counts);
+        self.head = n;
+        self.last = Some(entry.id);
+        Ok(())
+    }
+
+    /// Why an entry cannot come next; reads on from "ledger entry 7".
+    pub(super) fn refuse(&self, n: u64, entry: &Entry) -> Option<String> {
+        let next = self.head + 1;
+        if n != next && !(n > next && entry.kind == Kind::Adopt) {
+            return Some(format!("follows entry {}: entry {next} is missing", self.head));
+        }
+        if let Some(range) = entry.ranges.iter().find(|range| range.to < range.from) {
+            return Some(format!("goes backwards on {}: from {} to {}", range.partition, range.from, range.to));
+        }
+        let distinct: BTreeSet<&TopicPartition> = entry.ranges.iter().map(|range| &range.partition).collect();
+        if distinct.len() != entry.ranges.len() {
+            return Some("names a partition twice".into());
+        }
+        if let Some(partition) = self.moved(entry).first() {
+            let range = entry.ranges.iter().find(|range| &range.partition == partition)?;
+            return Some(match self.positions.get(partition) {
+                Some(position) => format!(
+                    "goes on from {} on {partition}, where the entries before it end at {}",
+                    range.from, position.offset
+                ),
+                None => format!("goes on from {} on {partition}, which no entry started", range.from),
+            });
+        }
+        self.rebinds(entry).map(|(outcome, bound, new)| {
+            format!("binds table {new} to {outcome}, where {bound} is bound and nobody adopted another one")
+        })
+    }
+}
+
+/// JSON has no maps with such keys.
+mod as_list {
+    use super::*;
+    use serde::{Deserializer, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Item<P> {
+        #[serde(flatten)]
+        partition: TopicPartition,
+        #[serde(flatten)]
+        position: P,
+    }
+
+    pub fn serialize<S: Serializer>(map: &BTreeMap<TopicPartition, Position>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map.iter().map(|(partition, position)| Item { partition: partition.clone(), position }))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<TopicPartition, Position>, D::Error> {
+        let items = Vec::<Item<Position>>::deserialize(from)?;
+        Ok(items.into_iter().map(|item| (item.partition, item.position)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::tests::{entry, range};
+
+    /// Applies `entries` from number 1 on; answers the offset of `t/0`, or why the last of them is refused.
+    fn check(entries: &[Entry], expected: Result<i64, &str>) {
+        let mut fold = Fold::default();
+        let (last, before) = entries.split_last().expect("at least one entry");
+        for (n, entry) in before.iter().enumerate() {
+            fold.apply(n as u64 + 1, entry).unwrap();
+        }
+        let untouched = fold.clone();
+        match (fold.apply(entries.len() as u64, last), expected) {
+            (Ok(()), Ok(offset)) => assert_eq!(fold.positions[&TopicPartition::new("t", 0)].offset, offset),
+            (Err(Error::Diverged(text)), Err(said)) => {
+                assert!(text.contains(said), "{text}");
+                assert_eq!(fold, untouched, "a refused entry changes nothing");
+            }
+            (got, expected) => panic!("{got:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn entries_move_positions_and_what_contradicts_itself_is_refused() {
+        use Kind::{Adopt, Gap, Reset, Rows, Start};
+        let of = |kind, from, to| entry(kind, vec![range("t", from, to)]);
+        let started = || of(Start, 5, 5);
+        check(&[started()], Ok(5));
+        check(&[started(), of(Rows, 5, 9)], Ok(9));
+        check(&[started(), of(Rows, 5, 5)], Ok(5));
+        check(&[started(), of(Gap, 5, 7), of(Rows, 7, 8)], Ok(8));
+        check(&[started(), of(Reset, 5, 2)], Err("goes backwards on t/0: from 5 to 2"));
+        check(&[started(), of(Reset, 2, 2), of(Rows, 2, 3)], Ok(3));
+        check(&[of(Adopt, 7, 7), of(Rows, 7, 8)], Ok(8));
+        check(&[of(Rows, 0, 1)], Err("entry 1 goes on from 0 on t/0, which no entry started"));
+        check(&[started(), of(Rows, 6, 9)], Err("goes on from 6 on t/0, where the entries before it end at 5"));
+        check(&[started(), of(Rows, 4, 9)], Err("goes on from 4"));
+        check(&[started(), of(Gap, 6, 9)], Err("goes on from 6"));
+        check(&[started(), started()], Err("goes on from 5 on t/0, where the entries before it end at 5"));
+        check(&[started(), of(Rows, 9, 5)], Err("goes backwards on t/0: from 9 to 5"));
+        check(&[started(), entry(Rows, vec![range("t", 5, 6), range("t", 5, 6)])], Err("names a partition twice"));
+    }
+
+    #[test]
+    fn numbers_follow_each_other_except_before_an_adopt_entry() {
+        let mut fold = Fold::default();
+        fold.apply(1, &entry(Kind::Start, vec![range("t", 0, 0)])).unwrap();
+        let text = fold.apply(3, &entry(Kind::Rows, vec![range("t", 0, 1)])).unwrap_err().to_string();
+        assert_eq!(text, "ledger entry 3 follows entry 1: entry 2 is missing");
+        assert!(fold.apply(1, &entry(Kind::Adopt, vec![])).is_err(), "never back");
+        fold.apply(58, &entry(Kind::Adopt, vec![range("t", 90, 90)])).unwrap();
+        assert_eq!((fold.head, fold.offsets()[&TopicPartition::new("t", 0)]), (58, 90));
+    }
+
+    #[test]
+    fn only_an_operators_word_binds_another_table() {
+        let binds = |kind, id: &str| Entry { tables: [(Outcome::Valid, id.to_owned())].into(), ..entry(kind, vec![]) };
+        let mut fold = Fold::default();
+        fold.apply(1, &binds(Kind::Start, "a")).unwrap();
+        fold.apply(2, &binds(Kind::Start, "a")).unwrap();
+        let text = fold.apply(3, &binds(Kind::Start, "b")).unwrap_err().to_string();
+        assert!(text.contains("binds table b to valid, where a is bound"), "{text}");
+        fold.apply(3, &binds(Kind::Adopt, "b")).unwrap();
+        assert_eq!(fold.tables[&Outcome::Valid], "b");
+    }
+
+    #[test]
+    fn the_latest_event_time_never_goes_back_and_an_id_stays_until_another_is_given_or_a_reset() {
+        let mut fold = Fold::default();
+        let ranged = |kind, from, to, time, id: Option<&str>| {
+            let range = EntryRange { latest_event_time: time, topic_id: id.map(str::to_owned), ..range("t", from, to) };
+            entry(kind, vec![range])
+        };
+        fold.apply(1, &ranged(Kind::Start, 0, 0, None, Some("x"))).unwrap();
+        fold.apply(2, &ranged(Kind::Rows, 0, 1, Some(50), None)).unwrap();
+        fold.apply(3, &ranged(Kind::Rows, 1, 2, Some(40), None)).unwrap();
+        fold.apply(4, &ranged(Kind::Rows, 2, 3, None, None)).unwrap();
+        let id = |fold: &Fold| fold.positions[&TopicPartition::new("t", 0)].topic_id.clone();
+        assert_eq!(fold.positions[&TopicPartition::new("t", 0)].latest_event_time, Some(50));
+        assert_eq!(id(&fold).as_deref(), Some("x"));
+        fold.apply(5, &ranged(Kind::Gap, 3, 4, None, None)).unwrap();
+        assert_eq!(id(&fold).as_deref(), Some("x"));
+        fold.apply(6, &ranged(Kind::Reset, 0, 0, None, None)).unwrap();
+        assert_eq!(id(&fold), None, "of another topic, maybe");
+        fold.apply(7, &ranged(Kind::Rows, 0, 1, None, Some("y"))).unwrap();
+        assert_eq!(id(&fold).as_deref(), Some("y"));
+    }
+
+    #[test]
+    fn a_fold_survives_its_own_json() {
+        let mut fold = Fold::default();
+        fold.apply(1, &entry(Kind::Start, vec![range("t", 0, 0), range("in/a b.json", 1, 1)])).unwrap();
+        let text = serde_json::to_string(&fold).unwrap();
+        assert_eq!(serde_json::from_str::<Fold>(&text).unwrap(), fold, "{text}");
+    }
+}

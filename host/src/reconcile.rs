@@ -1,0 +1,238 @@
+//! The proof, from ledger and tables alone, that every record and row is accounted for, once.
+//!
+//! Ranges are contiguous per partition, except where an operator's word says otherwise; each entry's counts equal the rows
+//! with its `_batch` in each table; each row lies within the ranges of its entry; no coordinate is there twice. It applies
+//! nothing, repairs nothing and trusts no statistics where rows can be read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use deltalake::{DeltaTable, DeltaTableError};
+use object_store::ObjectStore;
+use serde::Serialize;
+
+use crate::cli::text::thousands;
+use crate::config::{Config, Location, SinkKind};
+use crate::error::{Error, Result};
+use crate::ledger::operate::Seen;
+use crate::ledger::{Counts, Ledger};
+use crate::outcome::Outcome;
+use crate::record::TopicPartition;
+use crate::sink::delta::load;
+use crate::store;
+
+mod account;
+mod files;
+mod rows;
+
+use account::Account;
+
+/// Discrepancies that are spelled out; more are only counted. Whoever has a hundred has one cause.
+const SPELLED_OUT: usize = 100;
+
+/// A table as it is now.
+pub struct Table {
+    /// whose rows it takes
+    pub outcome: Outcome,
+    /// its location as the user wrote it
+    pub location: String,
+    /// the snapshot that is looked at
+    pub table: DeltaTable,
+    /// its identity
+    pub identity: String,
+    /// the entry that its progress mark names, 0 = none
+    pub mark: u64,
+    /// whether its rows say where they came from
+    pub provenance: bool,
+}
+
+impl Table {
+    /// Opens the table at a location; `None` where there is none.
+    pub async fn open(
+        outcome: Outcome,
+        location: &Location,
+        store: Arc<dyn ObjectStore>,
+        application: &str,
+    ) -> Result<Option<Table>> {
+        let read = async {
+            let Some(table) = load(location, store).await? else { return Ok(None) };
+            let state = table.snapshot()?;
+            let mark = state.transaction_version(table.log_store().as_ref(), application).await?.unwrap_or(0);
+            let identity = state.metadata().id().to_owned();
+            let schema = state.schema();
+            let provenance = rows::COLUMNS.iter().all(|column| schema.field(column).is_some());
+            let mark = u64::try_from(mark).unwrap_or(0);
+            Ok(Some(Table { outcome, location: location.written.clone(), table, identity, mark, provenance }))
+        };
+        read.await.map_err(|e: DeltaTableError| {
+            Error::environment(format!("cannot read {outcome} ({})", location.written), e)
+        })
+    }
+
+    /// The tables of a pipeline that are there, in the order of outcomes.
+    pub async fn of(config: &Config, application: &str) -> Result<Vec<Table>> {
+        let sinks = &config.sinks;
+        let mut tables = Vec::new();
+        for (outcome, sink) in
+            [(Outcome::Valid, &sinks.valid), (Outcome::Error, &sinks.error), (Outcome::Dlq, &sinks.dlq)]
+        {
+            match &sink.kind {
+                SinkKind::Delta(location) => {
+                    let (store, _) = store::open(location)?;
+                    tables.extend(Table::open(outcome, location, store, application).await?);
+                }
+                SinkKind::Stdout => {}
+            }
+        }
+        Ok(tables)
+    }
+
+    /// For messages: `valid (lake/visits)`.
+    pub fn name(&self) -> String {
+        format!("{} ({})", self.outcome, self.location)
+    }
+}
+
+/// What was proven, and what was not.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// whether nothing contradicts
+    pub ok: bool,
+    /// number of the last entry
+    pub head: u64,
+    /// what the ledger accounts for
+    pub counts: Counts,
+    /// offsets that were given up by an operator's word
+    pub given_up: u64,
+    /// offsets that were read again by an operator's word
+    pub read_again: u64,
+    /// per sink: entries that are not in its table yet
+    pub pending: BTreeMap<Outcome, u64>,
+    /// what could not be proven, and what an operator's word explains
+    pub notes: Vec<String>,
+    /// each contradiction, with entry, table and coordinates
+    pub discrepancies: Vec<String>,
+    /// contradictions beyond those that are spelled out
+    pub more: u64,
+}
+
+impl Report {
+    fn wrong(&mut self, what: String) {
+        self.ok = false;
+        if self.discrepancies.len() < SPELLED_OUT {
+            self.discrepancies.push(what);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.ok {
+            write!(f, "reconciled: {} consumed", thousands(self.counts.records))?;
+            match self.given_up {
+                0 => write!(f, ", no gap")?,
+                n => write!(f, ", {} offsets given up", thousands(n))?,
+            }
+            match self.read_again {
+                0 => write!(f, ", no overlap")?,
+                n => write!(f, ", {} offsets read again", thousands(n))?,
+            }
+        } else {
+            let n = self.discrepancies.len() as u64 + self.more;
+            write!(f, "not reconciled: {} {}", thousands(n), if n == 1 { "discrepancy" } else { "discrepancies" })?;
+            for what in &self.discrepancies {
+                write!(f, "\n  {what}")?;
+            }
+            if self.more > 0 {
+                write!(f, "\n  and {} more", thousands(self.more))?;
+            }
+        }
+        for note in &self.notes {
+            write!(f, "\n  {note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reconciles a ledger with the tables that follow it. `missing` are sinks whose rows cannot be looked at, and why.
+pub async fn reconcile(ledger: &Ledger, tables: &[Table], missing: &[(Outcome, String)]) -> Result<Report> {
+    reconcile_by(rows::AT_A_TIME, ledger, tables, missing).await
+}
+
+async fn reconcile_by(
+    at_a_time: u64,
+    ledger: &Ledger,
+    tables: &[Table],
+    missing: &[(Outcome, String)],
+) -> Result<Report> {
+    let mut report = Report { ok: true, ..Report::default() };
+    for (outcome, why) in missing {
+        report.notes.push(format!("{outcome} cannot be proven: {why}"));
+    }
+    let Some(account) = Account::read(ledger, &mut report).await? else { return Ok(report) };
+    let mut readable = Vec::new();
+    for table in tables {
+        let bound = account.fold.tables.get(&table.outcome);
+        if bound.is_some_and(|bound| *bound != table.identity) || table.mark > account.fold.head {
+            let why = crate::ledger::apply::due(&table.name(), table.mark, account.fold.head, &table.identity, bound);
+            report.wrong(why.err().map(|e| e.to_string()).unwrap_or_default());
+            continue;
+        }
+        match account.pending(table) {
+            0 => {}
+            n => {
+                let entries = if n == 1 { "1 entry is".to_owned() } else { format!("{} entries are", thousands(n)) };
+                report.pending.insert(table.outcome, n);
+                report
+                    .notes
+                    .push(format!("{entries} not applied to {} yet: `sluice run` applies them first", table.name()));
+            }
+        }
+        if table.provenance {
+            readable.push(table);
+        } else {
+            files::compare(&account, table, &mut report)?;
+            report
+                .notes
+                .push(format!("{} has no provenance columns: only counts per file were compared", table.name()));
+        }
+    }
+    for outcome in Outcome::ALL {
+        if account.fold.totals.of(outcome) > 0
+            && !tables.iter().any(|t| t.outcome == outcome)
+            && !missing.iter().any(|(o, _)| *o == outcome)
+        {
+            let n = thousands(account.fold.totals.of(outcome));
+            report.wrong(format!("the ledger counts {n} rows for {outcome}, but its table is not there"));
+        }
+    }
+    rows::compare(&account, &readable, at_a_time, &mut report).await?;
+    Ok(report)
+}
+
+/// How far the rows of all tables go, per partition: for `adopt`, after entries were lost.
+pub async fn seen(tables: &[Table]) -> Result<BTreeMap<TopicPartition, Seen>> {
+    rows::seen(tables).await
+}
+
+/// The pipeline's ledger against its tables: what `sluice reconcile` runs.
+pub async fn pipeline(config: &Config) -> Result<Report> {
+    let (store, state) = store::open(&config.state)?;
+    let ledger = Ledger::open(store, state, &config.name).await?;
+    let tables = Table::of(config, &ledger.application()).await?;
+    let sinks = &config.sinks;
+    let missing = [(Outcome::Valid, &sinks.valid), (Outcome::Error, &sinks.error), (Outcome::Dlq, &sinks.dlq)]
+        .into_iter()
+        .filter_map(|(outcome, sink)| match &sink.kind {
+            SinkKind::Delta(_) => None,
+            SinkKind::Stdout => Some((outcome, "what went to standard output is gone".to_owned())),
+        })
+        .collect::<Vec<_>>();
+    reconcile(&ledger, &tables, &missing).await
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
