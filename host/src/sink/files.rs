@@ -1,0 +1,353 @@
+//! Durable Parquet files, written before the ledger's entry names them.
+//!
+//! A [`TableWriter`] belongs to one worker, one sink and one entry. It runs on a plain thread: only the upload of
+//! finished bytes goes through the async runtime. It commits nothing, and knows neither ledger nor table: a file that no
+//! entry names does not exist for anyone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::row::OwnedRow;
+use object_store::path::Path;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use crate::crash;
+use crate::error::{Doing, Error, Result};
+use crate::ledger::FileAction;
+use crate::sink::FileTarget;
+
+mod partition;
+mod stats;
+mod upload;
+
+use partition::{Part, Partitioner};
+use upload::Upload;
+
+/// Bytes that one writer may hold: encoded pages of open row groups, and parts on their way to the store. Two workers
+/// with three sinks each stay under 150 MiB, well within the process's bound.
+const BUDGET: usize = 24 << 20;
+
+/// Files open at the same time. Each holds at least a page per column; beyond, the one unused for longest is finished.
+const OPEN_FILES: usize = 64;
+
+/// Bytes of rows that a partition collects before it gets an open file. With hundreds of partitions most never do: they
+/// are written one after the other at the end, instead of closing each other's files with every batch.
+const HELD: usize = 1 << 20;
+
+/// Pieces of rows that a partition collects before they are put together: an array has some hundred bytes of its own.
+const HELD_PIECES: usize = 16;
+
+/// Rows in a row group at most. The budget usually closes it earlier.
+const ROW_GROUP_ROWS: usize = 1 << 20;
+
+/// Bytes of a page, and of a dictionary before a column falls back to plain encoding. A quarter of Parquet's default:
+/// an open file holds one of each per column.
+const PAGE: usize = 256 << 10;
+
+/// Bytes of text that bounds in statistics keep. Parquet cuts a minimum down and a maximum up, at a character.
+const STATISTICS_TEXT: usize = 32;
+
+/// Makes file names of one process unique; the entry's id does so among processes.
+static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+
+/// Writes the rows of one sink and one entry.
+///
+/// Memory is bounded whatever the number of partitions: row groups close early, and files are finished early, when the
+/// open ones hold more than a fixed budget. Dropping it without [`finish`](Self::finish) leaves no file behind.
+pub struct TableWriter {
+    target: FileTarget,
+    schema: SchemaRef,
+    file_schema: SchemaRef,
+    properties: WriterProperties,
+    entry: Uuid,
+    runtime: Handle,
+    partitioner: Option<Partitioner>,
+    /// rows of partitions that are not worth a file yet
+    held: HashMap<OwnedRow, Held>,
+    open: HashMap<Option<OwnedRow>, OpenFile>,
+    /// whether any file was opened
+    opened: bool,
+    /// counts batches, to know which file was unused for longest
+    clock: u64,
+    finished: Vec<FileAction>,
+}
+
+/// Rows of one partition, and where they go.
+struct Held {
+    part: Part,
+    pieces: Vec<RecordBatch>,
+    bytes: usize,
+}
+
+struct OpenFile {
+    /// relative to the target, as in [`FileAction::path`]
+    path: String,
+    part: Part,
+    writer: ArrowWriter<Upload>,
+    used: u64,
+}
+
+impl OpenFile {
+    fn buffered(&self) -> usize {
+        self.writer.memory_size() + self.writer.inner().buffered()
+    }
+}
+
+impl TableWriter {
+    /// A writer for rows of `schema`. Nothing is created before the first row.
+    ///
+    /// Must be used outside the async runtime: it blocks while bytes are on their way.
+    pub fn new(target: FileTarget, schema: SchemaRef, entry: Uuid, runtime: Handle) -> Result<Self> {
+        let partitioner = Partitioner::new(&schema, &target.partition_by)?;
+        let file_schema = match &partitioner {
+            Some(partitioner) => partitioner.file_schema().clone(),
+            None => schema.clone(),
+        };
+        Ok(TableWriter {
+            properties: properties(&file_schema)?,
+            target,
+            schema,
+            file_schema,
+            entry,
+            runtime,
+            partitioner,
+            held: HashMap::new(),
+            open: HashMap::new(),
+            opened: false,
+            clock: 0,
+            finished: Vec::new(),
+        })
+    }
+
+    /// Writes the rows of a batch, which has exactly the writer's columns.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        self.check(batch)?;
+        self.clock += 1;
+        match &mut self.partitioner {
+            None => self.write_part(None, Part::whole(batch.clone()))?,
+            Some(partitioner) => {
+                for (key, part) in partitioner.split(batch)? {
+                    self.hold(key, part)?;
+                }
+            }
+        }
+        self.keep_budget()
+    }
+
+    /// Bytes held in memory.
+    pub fn buffered(&self) -> usize {
+        let held: usize = self.held.values().map(|held| held.bytes).sum();
+        held + self.open.values().map(OpenFile::buffered).sum::<usize>()
+    }
+
+    /// Completes every file, durably, and answers them by path. No rows, no files.
+    pub fn finish(mut self) -> Result<Vec<FileAction>> {
+        for key in self.held.keys().cloned().collect::<Vec<_>>() {
+            self.release(&key)?;
+            self.complete(&Some(key))?; // at once, so that the last of thousands costs no more memory than the first
+        }
+        for key in self.open.keys().cloned().collect::<Vec<_>>() {
+            self.complete(&key)?;
+        }
+        self.finished.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(std::mem::take(&mut self.finished))
+    }
+
+    fn check(&self, batch: &RecordBatch) -> Result<()> {
+        let same = Arc::ptr_eq(batch.schema_ref(), &self.schema)
+            || (batch.num_columns() == self.schema.fields().len()
+                && batch
+                    .schema_ref()
+                    .fields()
+                    .iter()
+                    .zip(self.schema.fields())
+                    .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type()));
+        if same {
+            return Ok(());
+        }
+        Err(Error::Host(format!(
+            "a batch for {} has other columns than its files: {} instead of {}",
+            self.target.prefix,
+            describe(batch.schema_ref()),
+            describe(&self.schema)
+        )))
+    }
+
+    fn hold(&mut self, key: OwnedRow, part: Part) -> Result<()> {
+        let held = self.held.entry(key.clone()).or_insert_with(|| Held {
+            part: part.without_rows(),
+            pieces: Vec::new(),
+            bytes: 0,
+        });
+        held.pieces.push(part.rows);
+        if held.pieces.len() >= HELD_PIECES {
+            held.pieces = vec![together(&self.file_schema, &held.pieces)?];
+        }
+        held.bytes = held.pieces.iter().map(RecordBatch::get_array_memory_size).sum();
+        if held.bytes >= HELD { self.release(&key) } else { Ok(()) }
+    }
+
+    /// Writes what a partition has collected.
+    fn release(&mut self, key: &OwnedRow) -> Result<()> {
+        let Some(held) = self.held.remove(key) else { return Ok(()) };
+        let rows = together(&self.file_schema, &held.pieces)?;
+        self.write_part(Some(key.clone()), Part { rows, ..held.part })
+    }
+
+    fn write_part(&mut self, key: Option<OwnedRow>, part: Part) -> Result<()> {
+        if !self.open.contains_key(&key) {
+            if self.open.len() >= OPEN_FILES {
+                self.complete_oldest(None)?;
+            }
+            if !self.opened {
+                crash::point("write/first-file-open");
+                self.opened = true;
+            }
+            let file = self.create(part.without_rows())?;
+            self.open.insert(key.clone(), file);
+        }
+        let file = self.open.get_mut(&key).expect("opened just above");
+        file.used = self.clock;
+        file.writer.write(&part.rows).doing(|| format!("cannot write {}", file.path))
+    }
+
+    fn create(&self, part: Part) -> Result<OpenFile> {
+        let name = format!(
+            "part-{:05}-{}-c000.zstd.parquet",
+            SEQUENCE.fetch_add(1, Ordering::Relaxed),
+            self.entry.as_hyphenated()
+        );
+        let path = match part.folder.is_empty() {
+            true => name,
+            false => format!("{}/{name}", part.folder),
+        };
+        let upload = Upload::new(self.target.store.clone(), self.object(&path)?, self.runtime.clone());
+        // the Arrow schema is left out of the footer: Delta's schema is the truth, and other readers need it no more
+        let options = ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(upload, self.file_schema.clone(), options)
+            .doing(|| format!("cannot write {path}"))?;
+        Ok(OpenFile { path, part, writer, used: self.clock })
+    }
+
+    /// The object behind a path as it stands in an action.
+    fn object(&self, path: &str) -> Result<Path> {
+        // parsed and not built from parts: that would percent-encode the partition values a second time
+        Path::parse(format!("{}/{path}", self.target.prefix)).doing(|| format!("cannot write {path}"))
+    }
+
+    /// Writes held rows, closes row groups, then files, until what is in memory fits the budget.
+    fn keep_budget(&mut self) -> Result<()> {
+        while self.buffered() > BUDGET {
+            let held = self.held.iter().max_by_key(|(_, held)| held.bytes).map(|(key, held)| (key.clone(), held.bytes));
+            let fattest = self.open.values_mut().max_by_key(|file| file.writer.memory_size());
+            match (held, fattest) {
+                (Some((key, bytes)), fattest) if fattest.as_ref().is_none_or(|f| f.writer.memory_size() <= bytes) => {
+                    self.release(&key)?;
+                }
+                (_, Some(file)) if file.writer.memory_size() > BUDGET / OPEN_FILES => {
+                    file.writer.flush().doing(|| format!("cannot write {}", file.path))?;
+                }
+                // many small ones: only finishing gives their buffers back
+                _ => self.complete_oldest(Some(self.clock))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes the file that was unused for longest; one in use at `spare` only if there is no other.
+    fn complete_oldest(&mut self, spare: Option<u64>) -> Result<()> {
+        let oldest = self
+            .open
+            .iter()
+            .min_by_key(|(_, file)| (spare == Some(file.used), file.used, file.path.clone()))
+            .map(|(key, _)| key.clone());
+        match oldest {
+            Some(key) => self.complete(&key),
+            None => Ok(()),
+        }
+    }
+
+    fn complete(&mut self, key: &Option<OwnedRow>) -> Result<()> {
+        let mut file = self.open.remove(key).expect("the key was taken from the map");
+        let metadata = file.writer.finish().doing(|| format!("cannot write {}", file.path))?;
+        let upload = file.writer.inner_mut();
+        upload.complete().doing(|| format!("cannot complete {}", file.path))?;
+        let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
+        self.finished.push(FileAction {
+            stats: stats::json(&metadata),
+            size: i64::try_from(upload.written()).unwrap_or(i64::MAX),
+            path: file.path,
+            rows,
+            partition_values: file.part.values,
+        });
+        Ok(())
+    }
+}
+
+impl Drop for TableWriter {
+    /// Open uploads abort themselves; files that were finished early are deleted, as far as the store allows.
+    fn drop(&mut self) {
+        let store = self.target.store.clone();
+        let paths: Vec<Path> = self.finished.iter().filter_map(|file| self.object(&file.path).ok()).collect();
+        if paths.is_empty() {
+            return;
+        }
+        upload::run_detached(&self.runtime, async move {
+            for path in paths {
+                if let Err(error) = object_store::ObjectStoreExt::delete(&store, &path).await {
+                    tracing::debug!(%path, %error, "a file that no entry names stays behind");
+                }
+            }
+        });
+    }
+}
+
+fn properties(schema: &Schema) -> Result<WriterProperties> {
+    let level = ZstdLevel::try_new(1).map_err(|e| Error::Host(e.to_string()))?;
+    let mut builder = WriterProperties::builder()
+        .set_created_by(concat!("sluice version ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(level))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_size_limit(PAGE)
+        .set_dictionary_page_size_limit(PAGE)
+        // per chunk is what Delta's statistics need; per page costs time and footer
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_statistics_truncate_length(Some(STATISTICS_TEXT))
+        // names of list elements and map entries as the format's specification has them
+        .set_coerce_types(true);
+    // A dictionary pays where values repeat. These practically never do, and would be hashed until the page is full.
+    for field in schema.fields() {
+        let name = field.name().as_str();
+        let unique = matches!(field.data_type(), DataType::Binary | DataType::Timestamp(..) | DataType::Float64)
+            || matches!(name, "_offset" | "_timestamp" | "_key" | "_value" | "_id");
+        if unique {
+            builder = builder.set_column_dictionary_enabled(ColumnPath::from(name.to_owned()), false);
+        }
+    }
+    Ok(builder.build())
+}
+
+fn together(schema: &SchemaRef, pieces: &[RecordBatch]) -> Result<RecordBatch> {
+    concat_batches(schema, pieces).doing(|| "cannot put rows of a partition together".into())
+}
+
+fn describe(schema: &Schema) -> String {
+    let columns: Vec<_> = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
+    columns.join(", ")
+}
+
+#[cfg(test)]
+mod tests;
