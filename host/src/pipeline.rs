@@ -1,0 +1,250 @@
+//! The loop: read, judge, write, commit.
+//!
+//! ```text
+//! source thread ──batches──► loop ──► workers (judge, shape, write files)
+//!       ▲  seek, applied      │  ▲        │
+//!       └─────────────────────┘  └────────┴──► committer (append to the ledger, apply every sink)
+//! ```
+//!
+//! An *entry* is open while batches go to the workers. When it is due, every worker closes its files; the committer appends
+//! the entry and lets the sinks follow, while the workers are already busy with the next one. Every queue is bounded:
+//! with one entry open and one on its way, the loop takes no more batches.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use crossbeam_channel::{bounded, unbounded};
+use uuid::Uuid;
+
+use crate::chain::Chain;
+use crate::error::{Error, Result};
+use crate::ledger::{Appended, Counts, Entry, Kind};
+use crate::outcome::Outcome;
+use crate::record::Positions;
+use crate::source::Source;
+
+mod commit;
+mod intake;
+pub mod shape;
+mod turn;
+pub mod worker;
+
+use commit::{Closed, Committed, Committer, Lagging};
+pub use commit::{Follow, Landed};
+use intake::{Gate, Offered, Shared, Word};
+use turn::{Done, Loop, Work, calmly, work_off};
+pub use worker::Example;
+use worker::{Place, Worker};
+
+/// Stack of a thread that runs guests: their frames come on top of ours.
+const WORKER_STACK: usize = 8 << 20;
+
+/// Batches that wait between source and workers; with one in each worker's hands that is all there is in memory.
+const QUEUE: usize = 2;
+
+/// How one run behaves; what the pipeline *is* stands in its file.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// stop when the source has nothing more for now
+    pub until_end: bool,
+    /// threads that judge
+    pub workers: usize,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default)]
+pub struct Ran {
+    /// what became of the records that this run consumed
+    pub counts: Counts,
+    /// number of the last entry that it appended
+    pub head: Option<u64>,
+    /// entries that it appended
+    pub entries: u64,
+    /// the first dead letter of each kind
+    pub examples: BTreeMap<String, Example>,
+}
+
+/// What happens while a pipeline runs, for whoever watches.
+pub enum Happening<'a> {
+    /// an entry is in the ledger and in every sink; records that the source still has
+    Landed(&'a Landed, u64),
+    /// another process moved a position: an entry was dropped and its records are judged again
+    Dropped,
+}
+
+/// Asks a run to stop: it commits what it has and returns.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Flush and stop.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// An entry of this process that says nothing yet.
+pub(crate) fn entry(kind: Kind, generation: &str) -> Entry {
+    Entry {
+        format: crate::ledger::entry::FORMAT,
+        id: Uuid::now_v7(),
+        at: chrono::Utc::now(),
+        kind,
+        generation: generation.to_owned(),
+        references: BTreeMap::new(),
+        ranges: Vec::new(),
+        counts: Counts::default(),
+        sinks: BTreeMap::new(),
+        tables: BTreeMap::new(),
+    }
+}
+
+/// A pipeline that is ready to run: tables exist, the ledger is read, every sink has caught up.
+pub struct Pipeline {
+    chain: Arc<Chain>,
+    follow: Follow,
+    shared: Arc<Shared>,
+    schemas: BTreeMap<Outcome, serde_json::Value>,
+    lagging: Lagging,
+}
+
+impl Pipeline {
+    /// Stores the generation, creates missing tables and brings every sink up to the ledger's head. `stop` ends the run from elsewhere.
+    pub fn open(chain: Arc<Chain>, follow: Follow, stop: Stop) -> Result<Pipeline> {
+        let fold = follow.runtime.block_on(follow.ledger.fold())?;
+        let mut tables = BTreeMap::new();
+        let mut schemas = BTreeMap::new();
+        let mut missing = Vec::new();
+        let sinks = &chain.config.sinks;
+        for sink in &follow.sinks {
+            let outcome = sink.outcome();
+            let config = match outcome {
+                Outcome::Valid => &sinks.valid,
+                Outcome::Error => &sinks.error,
+                Outcome::Dlq => &sinks.dlq,
+            };
+            let shaper = shape::Shaper::new(outcome, config, chain.schema())?;
+            // also where the table is bound: an entry that does not fit it could never be applied
+            follow.runtime.block_on(sink.check(shaper.schema()))?;
+            schemas.insert(outcome, crate::sink::delta::delta_schema(shaper.schema())?);
+            if !fold.tables.contains_key(&outcome) {
+                let mark = follow.runtime.block_on(sink.mark())?.unwrap_or(0);
+                if mark > fold.head {
+                    return Err(Error::Diverged(format!(
+                        "{outcome} ({}) holds ledger entry {mark}, but the ledger in {} ends at entry {}: the ledger was lost. Put it \
+                         back from a copy; `sluice adopt` goes on from what the tables hold",
+                        sink.location(),
+                        chain.config.state.written,
+                        fold.head
+                    )));
+                }
+                missing.push((sink, shaper));
+            }
+        }
+        // before any entry refers to it
+        let (store, state) = follow.ledger.place();
+        follow.runtime.block_on(chain.generation.store(store, state))?;
+        // only after every table was looked at: nothing is written where one of them is refused
+        for (sink, shaper) in missing {
+            tables.insert(sink.outcome(), follow.runtime.block_on(sink.create(shaper.schema()))?);
+        }
+        if !tables.is_empty() {
+            let start = Entry { tables, ..entry(Kind::Start, &chain.generation.hash) };
+            if let Appended::Moved { .. } = follow.runtime.block_on(follow.ledger.append(&start))? {
+                return Err(Error::Host("an entry without partitions cannot find them moved".into()));
+            }
+        }
+        let (fold, applied) = follow.catch_up()?;
+        Ok(Pipeline {
+            chain,
+            follow,
+            shared: Arc::new(Shared::new(stop)),
+            schemas,
+            lagging: Lagging::new(fold.head, applied),
+        })
+    }
+
+    /// Runs until the source ends or [`Stop::stop`]; everything that was consumed is committed on return.
+    pub fn run(self, source: &mut dyn Source, options: &Options, watch: &mut dyn FnMut(Happening)) -> Result<Ran> {
+        let workers = options.workers.max(1);
+        let (batches, offered) = bounded::<Offered>(QUEUE);
+        let (words, heard) = unbounded::<Word>();
+        let (work, queue) = bounded::<Work>(workers * 2);
+        let (results, done) = unbounded::<Done>();
+        let (close, closed) = bounded::<Closed>(1);
+        let (committed, landed) = unbounded::<Result<Committed>>();
+        let places: Vec<Place> = [Outcome::Valid, Outcome::Error, Outcome::Dlq]
+            .iter()
+            .filter_map(|&outcome| self.follow.sinks.iter().find(|s| s.outcome() == outcome))
+            .map(|sink| Place { outcome: sink.outcome(), target: sink.files() })
+            .collect();
+        let generation = self.chain.generation.hash.clone();
+        let gate = Gate {
+            shared: self.shared.clone(),
+            batches,
+            words: words.clone(),
+            follow: self.follow.clone(),
+            generation: generation.clone(),
+        };
+        let committer = Committer {
+            follow: self.follow.clone(),
+            shared: self.shared.clone(),
+            generation,
+            schemas: self.schemas.clone(),
+            lagging: self.lagging.into(),
+        };
+        let barrier = Arc::new(Barrier::new(workers));
+        thread::scope(|scope| {
+            for n in 0..workers {
+                let mut worker = Worker::new(&self.chain, places.clone(), self.follow.runtime.clone())?;
+                let (queue, results, barrier) = (queue.clone(), results.clone(), barrier.clone());
+                thread::Builder::new()
+                    .name(format!("judge-{n}"))
+                    .stack_size(WORKER_STACK)
+                    .spawn_scoped(scope, move || work_off(&mut worker, &queue, &results, &barrier))
+                    .map_err(|e| Error::environment("cannot start a thread", e))?;
+            }
+            drop(results);
+            scope.spawn(move || {
+                for entry in closed {
+                    if committed.send(calmly("commits", || committer.commit(entry))).is_err() {
+                        return;
+                    }
+                }
+            });
+            let until_end = options.until_end;
+            scope.spawn(move || {
+                let _ = words.send(Word::Ended(calmly("reads", || source.run(&gate, until_end))));
+            });
+            let mut run = Loop {
+                shared: &self.shared,
+                commit: self.chain.config.commit,
+                workers,
+                work,
+                done,
+                close,
+                open: None,
+                closing: None,
+                committing: false,
+                epoch: 0,
+                next: Positions::new(),
+                torn: 0,
+                flushing: Vec::new(),
+                ended: false,
+                failed: None,
+                ran: Ran::default(),
+            };
+            run.run(&offered, &heard, &landed, watch);
+            // from here on the source gets no room and sees that it should stop
+            self.shared.stop.stop();
+            let Loop { failed, ran, .. } = run;
+            failed.map_or(Ok(ran), Err)
+        })
+    }
+}

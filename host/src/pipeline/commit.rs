@@ -1,0 +1,184 @@
+//! The end of an entry: append it, then let every sink follow.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use super::intake::{Shared, lock};
+use super::worker::{Example, Written};
+use crate::crash;
+use crate::error::Result;
+use crate::ledger::apply::{self, Backlog};
+use crate::ledger::{Appended, Counts, Entry, EntryRange, Fold, Kind, Ledger, SinkActions};
+use crate::outcome::Outcome;
+use crate::record::{Positions, TopicPartition};
+use crate::sink::{Applied, Sink};
+
+/// The ledger and those who follow it.
+#[derive(Clone)]
+pub struct Follow {
+    /// what happened, in order
+    pub ledger: Arc<Ledger>,
+    /// in the order in which they follow
+    pub sinks: Vec<Arc<dyn Sink>>,
+    /// where their futures run
+    pub runtime: Handle,
+}
+
+impl Follow {
+    /// Reads to the head and applies every sink: nothing that the ledger says is left undone.
+    pub fn catch_up(&self) -> Result<(Fold, BTreeMap<Outcome, Applied>)> {
+        self.runtime.block_on(async {
+            let fold = self.ledger.fold().await?;
+            let applied = apply::apply_all(&self.sinks, &self.ledger, fold.head).await?;
+            Ok((fold, applied))
+        })
+    }
+}
+
+/// An entry whose files are durable.
+pub(super) struct Closed {
+    pub id: Uuid,
+    pub ranges: BTreeMap<TopicPartition, (i64, i64)>,
+    pub written: Written,
+    /// when its first record came
+    pub opened: Instant,
+}
+
+/// What became of an entry.
+pub(super) enum Committed {
+    At(Box<Landed>),
+    /// a position had moved: nothing of the entry is in the ledger
+    Moved(Positions),
+}
+
+/// An entry that is in the ledger and in every sink.
+pub struct Landed {
+    /// its number
+    pub number: u64,
+    /// what it says
+    pub counts: Counts,
+    /// the positions that it reached
+    pub positions: Positions,
+    /// how far each sink is
+    pub applied: BTreeMap<Outcome, Applied>,
+    /// the first dead letter of each kind
+    pub examples: BTreeMap<String, Example>,
+    /// from its first record to its end
+    pub took: Duration,
+}
+
+pub(super) struct Committer {
+    pub follow: Follow,
+    pub shared: Arc<Shared>,
+    pub generation: String,
+    /// Delta's schema JSON of each sink
+    pub schemas: BTreeMap<Outcome, serde_json::Value>,
+    pub lagging: Mutex<Lagging>,
+}
+
+/// Error and dead letter get few rows, and a version of a table costs the same for one row as for a million: with rapid
+/// commits they follow a little later. Nobody should wait longer than this for a row to show.
+const LAG: Duration = Duration::from_secs(5);
+
+/// Which sinks have entries to follow, and since when.
+pub(super) struct Lagging {
+    backlog: Backlog,
+    applied: BTreeMap<Outcome, Applied>,
+    since: BTreeMap<Outcome, Instant>,
+}
+
+impl Lagging {
+    pub fn new(head: u64, applied: BTreeMap<Outcome, Applied>) -> Lagging {
+        let since = applied.keys().map(|outcome| (*outcome, Instant::now())).collect();
+        Lagging { backlog: Backlog::at(head, &applied), applied, since }
+    }
+
+    /// Whether a sink follows now: always for valid, else when it waited long enough or has as much as may wait.
+    fn is_due(&self, outcome: Outcome, head: u64) -> bool {
+        outcome == Outcome::Valid
+            || self.backlog.must_apply(head).contains(&outcome)
+            || self.since.get(&outcome).is_none_or(|since| since.elapsed() >= LAG)
+    }
+
+    fn reached(&mut self, outcome: Outcome, applied: Applied, head: u64) {
+        self.backlog.reached(outcome, head);
+        self.applied.insert(outcome, applied);
+        self.since.insert(outcome, Instant::now());
+    }
+}
+
+impl Committer {
+    pub fn commit(&self, closed: Closed) -> Result<Committed> {
+        crash::point("write/files-durable");
+        let Closed { id, ranges, mut written, opened } = closed;
+        let positions: Positions = ranges.iter().map(|(p, (_, to))| (p.clone(), *to)).collect();
+        let sinks = std::mem::take(&mut written.files).into_iter().filter(|(_, files)| !files.is_empty());
+        let entry = Entry {
+            id,
+            ranges: ranges
+                .into_iter()
+                .map(|(partition, (from, to))| EntryRange {
+                    from,
+                    to,
+                    topic_id: self.shared.topic_id(&partition),
+                    latest_event_time: written.latest_event_time.get(&partition).copied(),
+                    partition,
+                })
+                .collect(),
+            counts: written.counts.clone(),
+            sinks: sinks
+                .map(|(outcome, files)| (outcome, SinkActions { schema: self.schemas[&outcome].clone(), files }))
+                .collect(),
+            ..super::entry(Kind::Rows, &self.generation)
+        };
+        self.follow.runtime.block_on(async {
+            let number = match self.follow.ledger.append(&entry).await? {
+                Appended::At(number) => number,
+                Appended::Moved { .. } => {
+                    self.discard(&entry).await;
+                    let fold = self.follow.ledger.fold().await?;
+                    let ours = fold.positions.iter().filter(|(p, _)| positions.contains_key(*p));
+                    return Ok(Committed::Moved(ours.map(|(p, at)| (p.clone(), at.offset)).collect()));
+                }
+            };
+            let applied = self.apply(number).await?;
+            let Written { counts, examples, .. } = written;
+            Ok(Committed::At(Box::new(Landed { number, counts, positions, applied, examples, took: opened.elapsed() })))
+        })
+    }
+
+    /// Lets the sinks follow whose turn it is; answers how far each is.
+    async fn apply(&self, head: u64) -> Result<BTreeMap<Outcome, Applied>> {
+        let sinks = &self.follow.sinks;
+        let due: Vec<_> = {
+            let lagging = lock(&self.lagging);
+            sinks.iter().filter(|sink| lagging.is_due(sink.outcome(), head)).cloned().collect()
+        };
+        let applied = apply::apply_all(&due, &self.follow.ledger, head).await?;
+        let mut lagging = lock(&self.lagging);
+        for (outcome, applied) in applied {
+            lagging.reached(outcome, applied, head);
+        }
+        Ok(lagging.applied.clone())
+    }
+
+    /// Removes the files of an entry that is not in the ledger. What cannot be removed is an orphan, which costs space only.
+    async fn discard(&self, entry: &Entry) {
+        for sink in &self.follow.sinks {
+            let target = sink.files();
+            for file in entry.sinks.get(&sink.outcome()).iter().flat_map(|actions| &actions.files) {
+                let Ok(relative) = Path::from_url_path(&file.path) else { continue };
+                let path: Path = target.prefix.parts().chain(relative.parts()).collect();
+                if let Err(error) = target.store.delete(&path).await {
+                    tracing::debug!(%path, %error, "a file of a dropped entry stays behind");
+                }
+            }
+        }
+    }
+}

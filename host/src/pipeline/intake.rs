@@ -1,0 +1,205 @@
+//! The pipeline as its source sees it: a bounded queue of batches, and the ledger's word on positions.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{SendTimeoutError, Sender, bounded};
+
+use super::{Follow, Stop};
+use crate::error::{Error, Result};
+use crate::ledger::{Appended, Entry, EntryRange, Fold, Kind};
+use crate::record::{RawBatch, TopicPartition};
+use crate::source::{Command, Intake, Known, StartAt};
+
+/// How long an offer waits for room before the source gets its batch back.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Bytes of batches that are in memory at once. Ordinary batches are a few MiB each and never come near it; it is there for
+/// payloads of many megabytes.
+const MOST_BYTES: u64 = 96 << 20;
+
+/// A batch on its way to a worker, and the epoch in which it was read.
+pub(super) type Offered = (u64, RawBatch);
+
+/// What a source says to the loop beside batches.
+pub(super) enum Word {
+    /// commit what is buffered, then answer
+    Flush(Sender<()>),
+    /// these partitions are gone without notice
+    Lost(Vec<TopicPartition>),
+    /// the source has ended
+    Ended(Result<()>),
+}
+
+/// What the loop and the source's thread share.
+pub(super) struct Shared {
+    pub stop: Stop,
+    /// the epoch of the batches that the source delivers now; it moves when the source takes a `Seek`
+    epoch: AtomicU64,
+    /// bytes of the batches between the source and the end of their judgement
+    weight: Mutex<u64>,
+    lighter: Condvar,
+    commands: Mutex<VecDeque<(u64, Command)>>,
+    lag: Mutex<BTreeMap<TopicPartition, u64>>,
+    topic_ids: Mutex<BTreeMap<TopicPartition, String>>,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub fn new(stop: Stop) -> Shared {
+        Shared {
+            stop,
+            epoch: AtomicU64::new(0),
+            weight: Mutex::default(),
+            lighter: Condvar::new(),
+            commands: Mutex::default(),
+            lag: Mutex::default(),
+            topic_ids: Mutex::default(),
+        }
+    }
+
+    /// Takes a batch's weight upon us, if there is room within a moment; a batch that is alone has room whatever it weighs.
+    fn lift(&self, weight: u64) -> bool {
+        let heavy = |held: &mut u64| *held > 0 && *held + weight > MOST_BYTES;
+        let waited = self.lighter.wait_timeout_while(lock(&self.weight), PATIENCE, heavy);
+        let (mut held, out_of_time) = waited.unwrap_or_else(PoisonError::into_inner);
+        if out_of_time.timed_out() && heavy(&mut held) {
+            return false;
+        }
+        *held += weight;
+        true
+    }
+
+    /// A batch is judged, or dropped.
+    pub fn landed(&self, weight: u64) {
+        *lock(&self.weight) -= weight;
+        self.lighter.notify_all();
+    }
+
+    /// Tells the source; `epoch` counts from the moment it takes the command.
+    pub fn tell(&self, epoch: u64, command: Command) {
+        lock(&self.commands).push_back((epoch, command));
+    }
+
+    pub fn topic_id(&self, partition: &TopicPartition) -> Option<String> {
+        lock(&self.topic_ids).get(partition).cloned()
+    }
+
+    /// Records that the source has not delivered yet, over all partitions.
+    pub fn total_lag(&self) -> u64 {
+        lock(&self.lag).values().sum()
+    }
+}
+
+/// The source's end.
+pub(super) struct Gate {
+    pub shared: Arc<Shared>,
+    pub batches: Sender<Offered>,
+    pub words: Sender<Word>,
+    pub follow: Follow,
+    pub generation: String,
+}
+
+impl Gate {
+    fn known(&self, fold: &Fold, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Known> {
+        let known: BTreeMap<_, _> = partitions
+            .iter()
+            .filter_map(|partition| {
+                let position = fold.positions.get(partition)?;
+                Some((partition.clone(), Known { offset: position.offset, topic_id: position.topic_id.clone() }))
+            })
+            .collect();
+        let ids = known.iter().filter_map(|(p, k)| Some((p.clone(), k.topic_id.clone()?)));
+        lock(&self.shared.topic_ids).extend(ids);
+        known
+    }
+
+    fn append_start(&self, ranges: Vec<EntryRange>) -> Result<()> {
+        let entry = Entry { ranges, ..super::entry(Kind::Start, &self.generation) };
+        match self.follow.runtime.block_on(self.follow.ledger.append(&entry))? {
+            // another process may have been first with a partition: then what it says counts, and the caller looks again
+            Appended::At(_) | Appended::Moved { .. } => Ok(()),
+        }
+    }
+}
+
+impl Intake for Gate {
+    fn positions(&self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, Known>> {
+        let (fold, _) = self.follow.catch_up()?;
+        Ok(self.known(&fold, partitions))
+    }
+
+    fn start(&self, partitions: BTreeMap<TopicPartition, StartAt>) -> Result<BTreeMap<TopicPartition, Known>> {
+        let names: Vec<_> = partitions.keys().cloned().collect();
+        loop {
+            let fold = self.follow.runtime.block_on(self.follow.ledger.fold())?;
+            let missing = partitions.iter().filter(|(partition, _)| !fold.positions.contains_key(*partition));
+            let ranges: Vec<_> = missing
+                .map(|(partition, start)| EntryRange {
+                    partition: partition.clone(),
+                    from: start.offset,
+                    to: start.offset,
+                    topic_id: start.topic_id.clone(),
+                    latest_event_time: None,
+                })
+                .collect();
+            if ranges.is_empty() {
+                return Ok(self.known(&fold, &names));
+            }
+            self.append_start(ranges)?;
+        }
+    }
+
+    fn identify(&self, ids: BTreeMap<TopicPartition, String>) {
+        lock(&self.shared.topic_ids).extend(ids);
+    }
+
+    fn offer(&self, batch: RawBatch) -> Result<Option<RawBatch>> {
+        let weight = batch.weight();
+        if !self.shared.lift(weight) {
+            return Ok(Some(batch));
+        }
+        match self.batches.send_timeout((self.shared.epoch.load(Ordering::SeqCst), batch), PATIENCE) {
+            Ok(()) => Ok(None),
+            Err(SendTimeoutError::Timeout((_, batch))) => {
+                self.shared.landed(weight);
+                Ok(Some(batch))
+            }
+            Err(SendTimeoutError::Disconnected(_)) => Err(Error::Host("the pipeline ended before its source".into())),
+        }
+    }
+
+    fn flush(&self) -> Result<()> {
+        let (done, wait) = bounded(1);
+        // when the loop has ended, nothing is buffered any more
+        if self.words.send(Word::Flush(done)).is_ok() {
+            let _ = wait.recv();
+        }
+        Ok(())
+    }
+
+    fn lost(&self, partitions: &[TopicPartition]) {
+        let _ = self.words.send(Word::Lost(partitions.to_vec()));
+    }
+
+    fn lag(&self, lag: BTreeMap<TopicPartition, u64>) {
+        *lock(&self.shared.lag) = lag;
+    }
+
+    fn command(&self) -> Option<Command> {
+        let (epoch, command) = lock(&self.shared.commands).pop_front()?;
+        if matches!(command, Command::Seek(_)) {
+            self.shared.epoch.store(epoch, Ordering::SeqCst);
+        }
+        Some(command)
+    }
+
+    fn stopping(&self) -> bool {
+        self.shared.stop.is_asked()
+    }
+}

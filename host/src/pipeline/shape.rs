@@ -1,0 +1,275 @@
+//! Judged rows → the columns of a sink's table.
+//!
+//! It decides nothing: outcomes and findings are given. Provenance columns are made here, once, for every sink.
+//!
+//! Each dead letter holds the key and the payload of its record, also where several rows of one record died: whoever reads
+//! one needs no other. How often a payload can be copied so is bounded where rows become several, in the
+//! [chain](crate::chain).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryBuilder, BooleanArray, Int32Array, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray,
+    StringBuilder, StructBuilder, TimestampMicrosecondArray, new_empty_array,
+};
+use arrow::buffer::{Buffer, OffsetBuffer};
+use arrow::compute::{filter, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use uuid::Uuid;
+
+use crate::chain::Judged;
+use crate::columns;
+use crate::config::SinkConfig;
+use crate::error::{Error, Result};
+use crate::outcome::{Dead, Finding, Outcome};
+use crate::record::{Batch, RawBatch};
+
+/// Shapes rows for one sink.
+pub struct Shaper {
+    outcome: Outcome,
+    /// path of each stored column; empty for the dead letter, whose columns are fixed
+    paths: Vec<String>,
+    provenance: bool,
+    schema: SchemaRef,
+}
+
+impl Shaper {
+    /// The shaper of a sink for rows of `schema` (declared and added columns).
+    ///
+    /// # Errors
+    /// A stored column has a path that rows do not have.
+    pub fn new(outcome: Outcome, sink: &SinkConfig, schema: &Schema) -> Result<Shaper> {
+        let mut fields = Vec::new();
+        let mut paths = Vec::new();
+        match (outcome, &sink.columns) {
+            (Outcome::Dlq, _) => fields.extend(dead_fields()),
+            (Outcome::Valid | Outcome::Error, None) => {
+                for field in schema.fields() {
+                    fields.push(field.as_ref().clone());
+                    paths.push(field.name().clone());
+                }
+            }
+            (Outcome::Valid | Outcome::Error, Some(columns)) => {
+                for column in columns {
+                    let data_type = columns::data_type(schema, &column.path).ok_or_else(|| {
+                        Error::Config(format!("sink `{outcome}` stores `{}`, which rows do not have", column.path))
+                    })?;
+                    fields.push(Field::new(&column.name, data_type, true));
+                    paths.push(column.path.clone());
+                }
+            }
+        }
+        if sink.provenance {
+            fields.extend(provenance_fields());
+        }
+        Ok(Shaper { outcome, paths, provenance: sink.provenance, schema: Arc::new(Schema::new(fields)) })
+    }
+
+    /// Which rows it shapes.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// The columns that it makes.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The rows of its outcome, `None` where there are none. `entry` becomes `_batch`.
+    pub fn shape(&self, judged: &Judged, entry: Uuid) -> Result<Option<RecordBatch>> {
+        let columns = match self.outcome {
+            Outcome::Dlq if judged.dead.is_empty() => return Ok(None),
+            Outcome::Dlq => self.dead_rows(&judged.batch.raw, &judged.dead, entry),
+            Outcome::Valid | Outcome::Error => {
+                let rows = judged.outcomes.iter().filter(|o| **o == self.outcome).count();
+                if rows == 0 {
+                    return Ok(None);
+                }
+                self.judged_rows(judged, rows, entry)?
+            }
+        };
+        let shaped = RecordBatch::try_new(self.schema.clone(), columns);
+        shaped.map(Some).map_err(|e| Error::Host(format!("columns of sink `{}` do not fit: {e}", self.outcome)))
+    }
+
+    fn judged_rows(&self, judged: &Judged, rows: usize, entry: Uuid) -> Result<Vec<ArrayRef>> {
+        let all = rows == judged.batch.len();
+        let mask = (!all).then(|| BooleanArray::from_iter(judged.outcomes.iter().map(|o| Some(*o == self.outcome))));
+        let bug = |e| Error::Host(format!("rows cannot be filtered: {e}"));
+        let batch = &judged.batch;
+        let mut shaped = Vec::with_capacity(self.schema.fields().len());
+        if self.paths.iter().zip(batch.columns.schema_ref().fields()).all(|(path, field)| path == field.name())
+            && self.paths.len() == batch.columns.num_columns()
+        {
+            match &mask {
+                None => shaped.extend(batch.columns.columns().iter().cloned()),
+                Some(mask) => {
+                    shaped.extend(filter_record_batch(&batch.columns, mask).map_err(bug)?.columns().iter().cloned());
+                }
+            }
+        } else {
+            for path in &self.paths {
+                let column = columns::column(batch, path)
+                    .ok_or_else(|| Error::Host(format!("column `{path}` was there when the sink was planned")))?;
+                shaped.push(match &mask {
+                    None => column,
+                    Some(mask) => filter(&column, mask).map_err(bug)?,
+                });
+            }
+        }
+        if self.provenance {
+            shaped.extend(self.coordinates(judged, all, entry));
+            shaped.push(self.findings(judged, rows));
+        }
+        Ok(shaped)
+    }
+
+    fn coordinates(&self, judged: &Judged, all: bool, entry: Uuid) -> Vec<ArrayRef> {
+        let picked = |values: &'_ [u32]| -> Vec<u32> {
+            let outcomes = judged.outcomes.iter();
+            values.iter().zip(outcomes).filter(|(_, o)| **o == self.outcome).map(|(value, _)| *value).collect()
+        };
+        let Batch { origin, ordinal, raw, .. } = &judged.batch;
+        let (origin, ordinal): (Cow<'_, [u32]>, Cow<'_, [u32]>) = if all {
+            (Cow::Borrowed(origin), Cow::Borrowed(ordinal))
+        } else {
+            (Cow::Owned(picked(origin)), Cow::Owned(picked(ordinal)))
+        };
+        coordinates(raw, origin.iter().copied().zip(ordinal.iter().copied()), entry)
+    }
+
+    /// `_findings` of the `rows` rows of the outcome.
+    fn findings(&self, judged: &Judged, rows: usize) -> ArrayRef {
+        if judged.findings.is_empty() {
+            return no_findings(rows);
+        }
+        let mut list = ListBuilder::new(StructBuilder::from_fields(finding_fields(), 0));
+        let mut next = judged.findings.iter().peekable(); // they come by row
+        for (row, _) in judged.outcomes.iter().enumerate().filter(|(_, outcome)| **outcome == self.outcome) {
+            while let Some(finding) = next.next_if(|f| f.row as usize <= row) {
+                if finding.row as usize == row {
+                    append_finding(list.values(), finding);
+                }
+            }
+            list.append(true);
+        }
+        Arc::new(list.finish())
+    }
+
+    fn dead_rows(&self, raw: &RawBatch, dead: &[Dead], entry: Uuid) -> Vec<ArrayRef> {
+        let mut key = BinaryBuilder::new();
+        let mut value = BinaryBuilder::new();
+        let mut headers = columns::headers_builder();
+        for row in dead {
+            let record = row.record as usize;
+            key.append_option(raw.key(record));
+            value.append_option(raw.value(record));
+            columns::append_headers(&mut headers, raw.headers(record));
+        }
+        let timestamps =
+            dead.iter().map(|row| raw.records[row.record as usize].timestamp.map(|ms| ms.saturating_mul(1000)));
+        let text =
+            |of: fn(&Dead) -> Option<&str>| -> ArrayRef { Arc::new(StringArray::from_iter(dead.iter().map(of))) };
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(key.finish()),
+            Arc::new(value.finish()),
+            Arc::new(headers.finish()),
+            Arc::new(TimestampMicrosecondArray::from_iter(timestamps).with_timezone(columns::UTC)),
+            text(|row| Some(row.stage.as_str())),
+            text(|row| Some(row.reason.as_str())),
+            text(|row| Some(&row.detail)),
+            text(|row| row.plugin.as_ref().map(|(name, _)| &**name)),
+            text(|row| row.plugin.as_ref().map(|(_, digest)| &**digest)),
+        ];
+        if self.provenance {
+            columns.extend(coordinates(raw, dead.iter().map(|row| (row.record, row.ordinal)), entry));
+            columns.push(no_findings(dead.len()));
+        }
+        columns
+    }
+}
+
+/// `_topic _partition _offset _row _attempt _batch`.
+fn coordinates(raw: &RawBatch, rows: impl ExactSizeIterator<Item = (u32, u32)> + Clone, entry: Uuid) -> Vec<ArrayRef> {
+    let n = rows.len();
+    let records = || rows.clone().map(|(record, _)| &raw.records[record as usize]);
+    let partitions = || records().map(|r| &raw.ranges[r.range as usize].partition);
+    vec![
+        Arc::new(StringArray::from_iter_values(partitions().map(|p| &*p.topic))),
+        Arc::new(Int32Array::from_iter_values(partitions().map(|p| p.partition))),
+        Arc::new(Int64Array::from_iter_values(records().map(|r| r.offset))),
+        Arc::new(Int32Array::from_iter_values(rows.clone().map(|(_, ordinal)| ordinal as i32))),
+        Arc::new(Int32Array::from_value(0, n)),
+        Arc::new(repeated(&entry.to_string(), n)),
+    ]
+}
+
+/// `n` times the same text.
+fn repeated(text: &str, n: usize) -> StringArray {
+    let offsets = OffsetBuffer::from_repeated_length(text.len(), n);
+    StringArray::new(offsets, Buffer::from_vec(text.repeat(n).into_bytes()), None)
+}
+
+/// `_findings` of rows that have none.
+fn no_findings(rows: usize) -> ArrayRef {
+    let item = DataType::Struct(finding_fields());
+    let values = new_empty_array(&item);
+    let field = Arc::new(Field::new_list_field(item, true));
+    Arc::new(ListArray::new(field, OffsetBuffer::new_zeroed(rows), values, None))
+}
+
+fn append_finding(builder: &mut StructBuilder, finding: &Finding) {
+    let values: [Option<&str>; 5] = [
+        Some(&finding.rule),
+        Some(&finding.code),
+        Some(finding.severity.as_str()),
+        finding.column.as_deref(),
+        finding.detail.as_deref(),
+    ];
+    for (i, value) in values.into_iter().enumerate() {
+        let field = builder.field_builder::<StringBuilder>(i).expect("every field of a finding is text");
+        field.append_option(value);
+    }
+    builder.append(true);
+}
+
+/// The fields of one element of `_findings`.
+pub fn finding_fields() -> Fields {
+    ["rule", "code", "severity", "column", "detail"].map(|name| Field::new(name, DataType::Utf8, true)).to_vec().into()
+}
+
+/// The provenance columns that tables store.
+pub fn provenance_fields() -> Vec<Field> {
+    vec![
+        Field::new("_topic", DataType::Utf8, true),
+        Field::new("_partition", DataType::Int32, true),
+        Field::new("_offset", DataType::Int64, true),
+        Field::new("_row", DataType::Int32, true),
+        Field::new("_attempt", DataType::Int32, true),
+        Field::new("_batch", DataType::Utf8, true),
+        Field::new(
+            "_findings",
+            DataType::List(Arc::new(Field::new_list_field(DataType::Struct(finding_fields()), true))),
+            true,
+        ),
+    ]
+}
+
+/// The columns of a dead letter beside the provenance columns.
+fn dead_fields() -> Vec<Field> {
+    vec![
+        Field::new("_key", DataType::Binary, true),
+        Field::new("_value", DataType::Binary, true),
+        Field::new("_headers", columns::headers_type(), true),
+        Field::new("_timestamp", columns::timestamp_type(), true),
+        Field::new("stage", DataType::Utf8, true),
+        Field::new("reason", DataType::Utf8, true),
+        Field::new("detail", DataType::Utf8, true),
+        Field::new("plugin", DataType::Utf8, true),
+        Field::new("digest", DataType::Utf8, true),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

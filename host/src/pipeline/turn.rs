@@ -1,0 +1,326 @@
+//! The loop itself, one event at a time: batches to the workers, entries to the committer, seeks to the source.
+//!
+//! It runs on one thread and blocks on nothing but its events; whatever takes long is done by others.
+
+use std::collections::BTreeMap;
+use std::sync::Barrier;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, after, never, select};
+use uuid::Uuid;
+
+use super::commit::{Closed, Committed};
+use super::intake::{Offered, Shared, Word};
+use super::worker::{Worker, Written, merge_examples};
+use super::{Happening, Ran};
+use crate::config::CommitConfig;
+use crate::error::{Error, Result};
+use crate::record::{Positions, RawBatch, TopicPartition};
+use crate::source::Command;
+
+/// What a worker is told.
+pub(super) enum Work {
+    Batch(Uuid, RawBatch),
+    /// close the entry's files; every worker takes one of these
+    Close,
+    Discard,
+}
+
+/// What a worker answers.
+pub(super) enum Done {
+    /// how it went, and what the batch weighed
+    Judged(Result<()>, u64),
+    Closed(Box<Result<Written>>),
+    Discarded(Result<()>),
+}
+
+/// Runs a thread's work; a panic is an error like any other, so that nobody waits for a thread that is gone.
+pub(super) fn calmly<T>(who: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err(Error::Host(format!("the thread that {who} panicked"))))
+}
+
+pub(super) fn work_off(worker: &mut Worker, queue: &Receiver<Work>, results: &Sender<Done>, barrier: &Barrier) {
+    for work in queue {
+        let answer = match work {
+            Work::Batch(entry, raw) => {
+                let bytes = raw.weight();
+                Done::Judged(calmly("judges", || worker.process(entry, raw)), bytes)
+            }
+            Work::Close => {
+                // nobody takes a second one before everybody has taken the first
+                barrier.wait();
+                Done::Closed(Box::new(calmly("judges", || worker.close())))
+            }
+            Work::Discard => {
+                barrier.wait();
+                Done::Discarded(calmly("judges", || {
+                    worker.discard();
+                    Ok(())
+                }))
+            }
+        };
+        if results.send(answer).is_err() {
+            return;
+        }
+    }
+}
+
+/// The entry that takes batches.
+pub(super) struct Open {
+    id: Uuid,
+    since: Instant,
+    records: u64,
+    bytes: u64,
+    /// batches that are still with the workers
+    pending: usize,
+    /// what it holds will be read again
+    discard: bool,
+    ranges: BTreeMap<TopicPartition, (i64, i64)>,
+}
+
+/// The entry whose files are being closed.
+pub(super) struct Closing {
+    open: Open,
+    missing: usize,
+    written: Written,
+}
+
+pub(super) struct Loop<'a> {
+    pub shared: &'a Shared,
+    pub commit: CommitConfig,
+    pub workers: usize,
+    pub work: Sender<Work>,
+    pub done: Receiver<Done>,
+    pub close: Sender<Closed>,
+    pub open: Option<Open>,
+    pub closing: Option<Closing>,
+    pub committing: bool,
+    pub epoch: u64,
+    /// the next offset of each partition that was taken
+    pub next: Positions,
+    /// times in a row that a partition went on out of turn
+    pub torn: u32,
+    pub flushing: Vec<Sender<()>>,
+    pub ended: bool,
+    pub failed: Option<Error>,
+    pub ran: Ran,
+}
+
+impl Loop<'_> {
+    /// Until the source has ended and everything is committed, or something failed and nothing is under way.
+    pub fn run(
+        &mut self,
+        offered: &Receiver<Offered>,
+        heard: &Receiver<Word>,
+        landed: &Receiver<Result<Committed>>,
+        watch: &mut dyn FnMut(Happening),
+    ) {
+        let (closed_ear, no_batches) = (never::<Word>(), never::<Offered>());
+        loop {
+            self.close_if_due(offered);
+            if self.is_idle() && offered.is_empty() {
+                for done in self.flushing.drain(..) {
+                    // the source waits, and everything is committed: what it reads next is the ledger's word, not ours
+                    self.next.clear();
+                    let _ = done.send(());
+                }
+                if self.ended {
+                    return;
+                }
+            }
+            let over = self.ended && offered.is_empty();
+            let batches = if self.has_room() && !over { offered } else { &no_batches };
+            let words = if self.ended { &closed_ear } else { heard };
+            select! {
+                recv(batches) -> offered => if let Ok(offered) = offered { self.take(offered) },
+                recv(self.done) -> done => if let Ok(done) = done { self.hear_worker(done) },
+                recv(landed) -> landed => if let Ok(landed) = landed { self.land(landed, watch) },
+                recv(words) -> word => if let Ok(word) = word { self.hear_source(word) },
+                recv(self.alarm()) -> _ => {},
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.open.is_none() && self.closing.is_none() && !self.committing
+    }
+
+    /// Whether another batch may go to the workers.
+    fn has_room(&self) -> bool {
+        let takes = |open: &Open| open.pending < self.workers * 2 && !open.discard;
+        self.failed.is_some() || (!self.is_due() && self.open.as_ref().is_none_or(takes))
+    }
+
+    fn is_due(&self) -> bool {
+        let commit = &self.commit;
+        self.open.as_ref().is_some_and(|open| {
+            open.records >= commit.rows || open.bytes >= commit.bytes || open.since.elapsed() >= commit.every
+        })
+    }
+
+    /// When the open entry is due by time.
+    fn alarm(&self) -> Receiver<Instant> {
+        match &self.open {
+            Some(open) if !self.is_due() => after(self.commit.every.saturating_sub(open.since.elapsed())),
+            _ => never(),
+        }
+    }
+
+    fn take(&mut self, (epoch, batch): Offered) {
+        if epoch != self.epoch || self.failed.is_some() {
+            self.shared.landed(batch.weight());
+            return; // read before a seek, or nobody will commit it: it is read again
+        }
+        let open = self.open.get_or_insert_with(|| Open {
+            id: Uuid::now_v7(),
+            since: Instant::now(),
+            records: 0,
+            bytes: 0,
+            pending: 0,
+            discard: false,
+            ranges: BTreeMap::new(),
+        });
+        // a partition that was lost and came back goes on elsewhere, and its word may come after its batch
+        if let Some(range) =
+            batch.ranges.iter().find(|r| open.ranges.get(&r.partition).is_some_and(|(_, to)| *to != r.from))
+        {
+            self.shared.landed(batch.weight());
+            self.torn += 1;
+            let why = format!("{} went on at {} out of turn", range.partition, range.from);
+            tracing::warn!("{why}: what is not committed is read again");
+            return if self.torn > 3 { self.fail(Error::Host(why)) } else { self.drop_open(Positions::new()) };
+        }
+        for range in &batch.ranges {
+            let known = open.ranges.entry(range.partition.clone()).or_insert((range.from, range.from));
+            known.1 = range.to;
+            self.next.insert(range.partition.clone(), range.to);
+        }
+        open.records += batch.records.len() as u64;
+        open.bytes += batch.data.len() as u64;
+        open.pending += 1;
+        let _ = self.work.send(Work::Batch(open.id, batch));
+    }
+
+    /// Closes the open entry when it is due, or when somebody waits for it; one at a time.
+    fn close_if_due(&mut self, offered: &Receiver<Offered>) {
+        let asked = (self.ended || !self.flushing.is_empty()) && offered.is_empty();
+        let discards = self.failed.is_some() || self.open.as_ref().is_some_and(|open| open.discard);
+        if !(self.is_due() || asked || discards) || self.closing.is_some() || (self.committing && !discards) {
+            return;
+        }
+        let Some(open) = self.open.take_if(|open| open.pending == 0) else { return };
+        for _ in 0..self.workers {
+            let _ = self.work.send(if discards { Work::Discard } else { Work::Close });
+        }
+        self.closing = Some(Closing { open, missing: self.workers, written: Written::default() });
+    }
+
+    fn hear_worker(&mut self, done: Done) {
+        match done {
+            Done::Judged(result, bytes) => {
+                self.shared.landed(bytes);
+                if let Some(open) = &mut self.open {
+                    open.pending -= 1;
+                }
+                if let Err(error) = result {
+                    self.fail(error);
+                }
+            }
+            Done::Closed(written) => match (*written, &mut self.closing) {
+                (Ok(written), Some(closing)) => {
+                    closing.written.merge(written);
+                    self.one_closed();
+                }
+                (Err(error), _) => {
+                    self.fail(error);
+                    self.one_closed();
+                }
+                (Ok(_), None) => {}
+            },
+            Done::Discarded(result) => {
+                if let Err(error) = result {
+                    self.fail(error);
+                }
+                self.one_closed();
+            }
+        }
+    }
+
+    fn one_closed(&mut self) {
+        let Some(closing) = &mut self.closing else { return };
+        closing.missing -= 1;
+        if closing.missing > 0 {
+            return;
+        }
+        let Some(Closing { open, written, .. }) = self.closing.take() else { return };
+        if self.failed.is_some() || open.discard {
+            return;
+        }
+        self.committing = true;
+        let _ = self.close.send(Closed { id: open.id, ranges: open.ranges, written, opened: open.since });
+    }
+
+    fn land(&mut self, landed: Result<Committed>, watch: &mut dyn FnMut(Happening)) {
+        self.committing = false;
+        match landed {
+            Ok(Committed::At(landed)) => {
+                self.shared.tell(self.epoch, Command::Applied(landed.positions.clone()));
+                self.ran.counts.add(&landed.counts);
+                self.ran.head = Some(landed.number);
+                self.ran.entries += 1;
+                self.torn = 0;
+                merge_examples(&mut self.ran.examples, landed.examples.clone());
+                watch(Happening::Landed(&landed, self.shared.total_lag()));
+            }
+            Ok(Committed::Moved(positions)) => {
+                watch(Happening::Dropped);
+                self.drop_open(positions);
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Drops the open entry and whatever waits in the queue: all of it is read again. `known` are positions that the
+    /// ledger just told; the other partitions go back to where the open entry began.
+    fn drop_open(&mut self, known: Positions) {
+        self.epoch += 1;
+        if let Some(open) = &mut self.open {
+            open.discard = true;
+            self.next.extend(open.ranges.iter().map(|(partition, (from, _))| (partition.clone(), *from)));
+        }
+        self.next.extend(known);
+        self.shared.tell(self.epoch, Command::Seek(self.next.clone()));
+    }
+
+    fn hear_source(&mut self, word: Word) {
+        match word {
+            Word::Flush(done) => self.flushing.push(done),
+            Word::Lost(partitions) => self.lose(&partitions),
+            Word::Ended(result) => {
+                self.ended = true;
+                if let Err(error) = result {
+                    self.fail(error);
+                }
+            }
+        }
+    }
+
+    fn lose(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.next.remove(partition);
+            if let Some(open) = &mut self.open {
+                // gone from the entry, so that nobody seeks back to it; its rows go with the entry's files
+                open.discard |= open.ranges.remove(partition).is_some();
+            }
+        }
+        // even where the entry has none of them: batches of theirs may wait in the queue
+        self.drop_open(Positions::new());
+    }
+
+    /// The first error is the one that people see; the run ends.
+    fn fail(&mut self, error: Error) {
+        self.failed.get_or_insert(error);
+        self.shared.stop.stop();
+    }
+}

@@ -1,0 +1,195 @@
+//! One thread's share of the work: judge a batch, shape its rows, write them into open files.
+//!
+//! A worker knows no ledger. What it wrote becomes part of a table only through the entry that the loop appends.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::TimestampMicrosecondType;
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use super::shape::Shaper;
+use crate::chain::{Chain, Judge, Judged, dead_key};
+use crate::columns;
+use crate::crash;
+use crate::error::Result;
+use crate::ledger::{Counts, FileAction};
+use crate::outcome::Outcome;
+use crate::record::{RawBatch, TopicPartition};
+use crate::sink::FileTarget;
+use crate::sink::files::TableWriter;
+
+/// An event time more than this beyond the record's own time is not usable: one bad date must not move a watermark.
+const MAX_AHEAD_MICROS: i64 = 3_600_000_000;
+
+/// Where and why the first row of a kind went wrong, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// of the record
+    pub partition: TopicPartition,
+    /// of the record
+    pub offset: i64,
+    /// what was wrong with it
+    pub detail: String,
+}
+
+/// What one worker did for one entry.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// what became of the records
+    pub counts: Counts,
+    /// durable files per sink
+    pub files: BTreeMap<Outcome, Vec<FileAction>>,
+    /// latest usable event time per partition
+    pub latest_event_time: BTreeMap<TopicPartition, i64>,
+    /// the first dead letter of each kind
+    pub examples: BTreeMap<String, Example>,
+}
+
+/// A sink as workers see it.
+#[derive(Clone)]
+pub struct Place {
+    /// which rows
+    pub outcome: Outcome,
+    /// where its files go
+    pub target: FileTarget,
+}
+
+/// Judges and writes on one thread.
+pub struct Worker {
+    judge: Judge,
+    shapers: Vec<Shaper>,
+    places: Vec<Place>,
+    writers: BTreeMap<Outcome, TableWriter>,
+    written: Written,
+    event_time: Option<String>,
+    started_micros: i64,
+    runtime: Handle,
+}
+
+impl Worker {
+    /// A worker for `chain` that writes to `places`.
+    pub fn new(chain: &Chain, places: Vec<Place>, runtime: Handle) -> Result<Worker> {
+        let sinks = &chain.config.sinks;
+        let shapers = [(Outcome::Valid, &sinks.valid), (Outcome::Error, &sinks.error), (Outcome::Dlq, &sinks.dlq)]
+            .into_iter()
+            .map(|(outcome, sink)| Shaper::new(outcome, sink, chain.schema()))
+            .collect::<Result<_>>()?;
+        Ok(Worker {
+            judge: chain.judge()?,
+            shapers,
+            places,
+            writers: BTreeMap::new(),
+            written: Written::default(),
+            event_time: chain.config.event_time.clone(),
+            started_micros: chrono::Utc::now().timestamp_micros(),
+            runtime,
+        })
+    }
+
+    /// Judges a batch and writes its rows for `entry`.
+    pub fn process(&mut self, entry: Uuid, raw: RawBatch) -> Result<()> {
+        let judged = self.judge.judge(raw)?;
+        for (shaper, place) in self.shapers.iter().zip(&self.places) {
+            let Some(rows) = shaper.shape(&judged, entry)? else { continue };
+            let writer = match self.writers.entry(shaper.outcome()) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(none) => {
+                    let (target, schema) = (place.target.clone(), shaper.schema().clone());
+                    none.insert(TableWriter::new(target, schema, entry, self.runtime.clone())?)
+                }
+            };
+            writer.write(&rows)?;
+            crash::point("write/first-file-open");
+        }
+        self.note(&judged);
+        Ok(())
+    }
+
+    /// Closes the files of the entry, durably, and answers what was done for it.
+    pub fn close(&mut self) -> Result<Written> {
+        for (outcome, writer) in std::mem::take(&mut self.writers) {
+            self.written.files.insert(outcome, writer.finish()?);
+        }
+        Ok(std::mem::take(&mut self.written))
+    }
+
+    /// Forgets what was written for the entry: no file of it stays.
+    pub fn discard(&mut self) {
+        self.writers.clear();
+        self.written = Written::default();
+    }
+
+    fn note(&mut self, judged: &Judged) {
+        self.written.counts.add(&judged.counts);
+        let raw = &judged.batch.raw;
+        for dead in &judged.dead {
+            let record = dead.record as usize;
+            let (partition, offset) = (raw.partition(record), raw.records[record].offset);
+            let known = self.written.examples.get_mut(&dead_key(dead));
+            if known.as_ref().is_some_and(|e| (&e.partition, e.offset) <= (partition, offset)) {
+                continue;
+            }
+            let example = Example { partition: partition.clone(), offset, detail: dead.detail.clone() };
+            match known {
+                Some(known) => *known = example,
+                None => drop(self.written.examples.insert(dead_key(dead), example)),
+            }
+        }
+        self.note_event_times(judged);
+    }
+
+    fn note_event_times(&mut self, judged: &Judged) {
+        let Some(times) = self.event_time.as_deref().and_then(|path| columns::column(&judged.batch, path)) else {
+            return;
+        };
+        let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else { return };
+        let raw = &judged.batch.raw;
+        let mut latest: Vec<Option<i64>> = vec![None; raw.ranges.len()];
+        for (row, &record) in judged.batch.origin.iter().enumerate() {
+            if times.is_null(row) {
+                continue;
+            }
+            let record = &raw.records[record as usize];
+            let now = record.timestamp.map_or(self.started_micros, |ms| ms.saturating_mul(1000));
+            let time = times.value(row);
+            if time <= now.saturating_add(MAX_AHEAD_MICROS) {
+                let latest = &mut latest[record.range as usize];
+                *latest = (*latest).max(Some(time));
+            }
+        }
+        for (range, latest) in raw.ranges.iter().zip(latest) {
+            if let Some(latest) = latest {
+                let known = self.written.latest_event_time.entry(range.partition.clone()).or_insert(latest);
+                *known = latest.max(*known);
+            }
+        }
+    }
+}
+
+impl Written {
+    /// Adds what another worker did for the same entry.
+    pub fn merge(&mut self, other: Written) {
+        self.counts.add(&other.counts);
+        for (outcome, files) in other.files {
+            self.files.entry(outcome).or_default().extend(files);
+        }
+        for (partition, time) in other.latest_event_time {
+            let known = self.latest_event_time.entry(partition).or_insert(time);
+            *known = time.max(*known);
+        }
+        merge_examples(&mut self.examples, other.examples);
+    }
+}
+
+/// Keeps the earlier example of each kind.
+pub fn merge_examples(into: &mut BTreeMap<String, Example>, other: BTreeMap<String, Example>) {
+    for (key, example) in other {
+        let known = into.entry(key).or_insert_with(|| example.clone());
+        if (&example.partition, example.offset) < (&known.partition, known.offset) {
+            *known = example;
+        }
+    }
+}
