@@ -1,0 +1,165 @@
+//! The commands: arguments as typed → one command → an exit code.
+//!
+//! Exit codes are a contract: 0 done or stopped cleanly, whatever was rejected; 1 a check said no; 2 could not start or
+//! finish. Each command stands in a file of its own, and holds no logic that a library user would miss.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::chain::Parts;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::plugin::Engine;
+use crate::telemetry;
+
+pub mod adopt;
+pub mod build;
+pub mod check;
+pub mod demo;
+pub mod explain;
+pub mod generate;
+pub mod inspect;
+pub mod open;
+pub mod reconcile;
+pub mod reset;
+pub mod run;
+pub mod show;
+pub mod summary;
+pub mod test;
+pub mod text;
+pub mod r#try;
+mod values;
+
+/// A quality gate for streams: rules between Kafka or files and Delta Lake.
+///
+/// Records come from a topic or from files, are judged by rules (SQL, or WebAssembly from any language), and every one of
+/// them ends in exactly one of three tables: valid, error, or dead letter. `sluice demo` shows it.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Log level: error, warn, info, debug, trace; or a filter like `sluice_host=debug`
+    #[arg(long, global = true, value_name = "LEVEL", env = "SLUICE_LOG", default_value = "warn")]
+    log: String,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done or stopped cleanly, whatever was rejected; 1 a check said no \
+(check, test, reconcile, run --fail-on); 2 could not start or finish.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::DemoArgs),
+    Generate(generate::GenerateArgs),
+    Try(r#try::TryArgs),
+    Check(check::CheckArgs),
+    Test(test::TestArgs),
+    Build(build::BuildArgs),
+    Run(run::RunArgs),
+    Show(show::ShowArgs),
+    Explain(explain::ExplainArgs),
+    Inspect(inspect::InspectArgs),
+    Reconcile(reconcile::ReconcileArgs),
+    Adopt(adopt::AdoptArgs),
+    Reset(reset::ResetArgs),
+}
+
+/// What a command that could finish has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// done
+    Done,
+    /// a check said no
+    No,
+}
+
+impl Verdict {
+    /// [`Verdict::Done`] where `ok`.
+    pub fn of(ok: bool) -> Verdict {
+        if ok { Verdict::Done } else { Verdict::No }
+    }
+}
+
+/// The pipeline file, for commands whose argument is something else.
+#[derive(Debug, clap::Args)]
+pub struct PipelineArg {
+    /// The pipeline file
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "sluice.toml")]
+    pub config: PathBuf,
+}
+
+/// Parses the arguments, runs the command, answers its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if !matches!(cli.command, Command::Run(_) | Command::Generate(_) | Command::Demo(_)) {
+        end_with_the_reader();
+    }
+    telemetry::start(&cli.log);
+    match dispatch(&cli.command) {
+        Ok(Verdict::Done) => ExitCode::SUCCESS,
+        Ok(Verdict::No) => ExitCode::from(1),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `sluice show valid | head` ends when `head` does, instead of complaining. Not for commands that write to brokers and
+/// tables: a connection that breaks must not end them.
+fn end_with_the_reader() {
+    // SAFETY: before any thread is started; SIG_DFL is a valid disposition and takes no pointers
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+fn dispatch(command: &Command) -> Result<Verdict> {
+    match command {
+        Command::Demo(args) => demo::run(args),
+        Command::Generate(args) => generate::run(args).map(|()| Verdict::Done),
+        Command::Try(args) => r#try::run(args),
+        Command::Check(args) => {
+            let engine = Engine::new(open::compiled_cache())?;
+            check::run(args, &mut |judges, mistakes| drop(Parts::load(&engine, judges, mistakes)))
+        }
+        Command::Test(args) => test::run(args),
+        Command::Build(args) => build::run(args).map(|()| Verdict::Done),
+        Command::Run(args) => run::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Reconcile(args) => reconcile::run(args, &Config::load(&args.file)?, &open::runtime()?),
+        Command::Adopt(args) => {
+            let chain = open::chain(&args.file)?;
+            adopt::run(args, &chain, &open::runtime()?)
+        }
+        Command::Reset(args) => {
+            let chain = open::chain(&args.config)?;
+            reset::run(args, &chain.config, &chain.generation.hash, &open::runtime()?)
+        }
+    }
+}
+
+/// One sentence on standard error, with every cause that adds something.
+fn complain(error: &Error) {
+    use std::fmt::Write;
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            let _ = write!(text, ": {inner_text}");
+        }
+        cause = inner.source();
+    }
+    match error {
+        Error::Mistakes(mistakes) => {
+            check::complain(mistakes);
+        }
+        _ if std::io::stderr().is_terminal() => eprintln!("\x1b[1;31merror\x1b[0m: {text}"),
+        _ => eprintln!("error: {text}"),
+    }
+}

@@ -1,0 +1,107 @@
+//! `sluice adopt`: tables are taken over as they are, by the operator's word.
+
+use std::path::PathBuf;
+
+use tokio::runtime::Runtime;
+
+use super::Verdict;
+use crate::chain::Chain;
+use crate::config::{Config, SinkConfig, SinkKind};
+use crate::error::{Error, Result};
+use crate::ledger::Ledger;
+use crate::ledger::operate::{self, Adoptable, Done};
+use crate::outcome::Outcome;
+use crate::pipeline::shape::Shaper;
+use crate::reconcile::{self, Table};
+use crate::sink::Sink;
+use crate::sink::delta::DeltaSink;
+use crate::store;
+
+/// Take the tables over as they are: after one was replaced, or after the ledger was lost.
+///
+/// A replaced table is followed from here on, and one that was removed begins anew, empty. Where tables hold entries that the ledger no longer has, reading goes on
+/// behind the highest offset in any of them, and what cannot be known is said. Stop the pipeline first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sluice adopt\n  sluice adopt pipelines/visits.toml --accept-lag")]
+pub struct AdoptArgs {
+    /// The pipeline file
+    #[arg(value_name = "FILE", default_value = "sluice.toml")]
+    pub file: PathBuf,
+    /// Adopt although some tables hold fewer entries than others: rows of lost entries may be missing in them for good
+    #[arg(long)]
+    pub accept_lag: bool,
+}
+
+/// Runs the command. `chain` is what the pipeline file says now.
+pub fn run(args: &AdoptArgs, chain: &Chain, runtime: &Runtime) -> Result<Verdict> {
+    let done = runtime.block_on(adopt(chain, args.accept_lag))?;
+    println!("adopted: entry {}", done.entry);
+    for line in done.lines {
+        println!("  {line}");
+    }
+    Ok(Verdict::Done)
+}
+
+/// Adopts the tables of a pipeline.
+pub async fn adopt(chain: &Chain, accept_lag: bool) -> Result<Done> {
+    let config = &*chain.config;
+    let (store, state) = store::open(&config.state)?;
+    let ledger = Ledger::open(store, state, &config.name).await?;
+    let mut tables = Table::of(config, &ledger.application()).await?;
+    let sinks = [
+        sink(config, Outcome::Valid, &config.sinks.valid)?,
+        sink(config, Outcome::Error, &config.sinks.error)?,
+        sink(config, Outcome::Dlq, &config.sinks.dlq)?,
+    ];
+    let has_begun = tables.iter().any(|table| table.mark > 0) || is_bound(&ledger).await;
+    let mut created = Vec::new();
+    for sink in sinks.iter().flatten().filter(|sink| !tables.iter().any(|table| table.outcome == sink.outcome())) {
+        let name = format!("{} ({})", sink.outcome(), sink.location());
+        if !has_begun {
+            return Err(Error::Diverged(format!("{name} is not there; `sluice run` creates it")));
+        }
+        let shaper = Shaper::new(sink.outcome(), of(config, sink.outcome()), chain.schema())?;
+        sink.create(shaper.schema()).await?;
+        created.push(format!("{name} was not there: it begins anew, empty"));
+    }
+    if !created.is_empty() {
+        tables = Table::of(config, &ledger.application()).await?;
+    }
+    let mut adoptable = Vec::new();
+    for sink in sinks.iter().flatten() {
+        let table = tables.iter().find(|table| table.outcome == sink.outcome());
+        let table = table.ok_or_else(|| {
+            Error::Diverged(format!("{} ({}) vanishes while it is adopted", sink.outcome(), sink.location()))
+        })?;
+        adoptable.push(Adoptable { table, sink });
+    }
+    let generation = &chain.generation.hash;
+    let seen = async || reconcile::seen(&tables).await;
+    let mut done = operate::adopt(&ledger, &adoptable, generation, accept_lag, seen).await?;
+    done.lines.splice(0..0, created);
+    Ok(done)
+}
+
+/// Whether some entry binds a table; a ledger that cannot be read says so later, in its own words.
+async fn is_bound(ledger: &Ledger) -> bool {
+    ledger.fold().await.is_ok_and(|fold| !fold.tables.is_empty())
+}
+
+fn of(config: &Config, outcome: Outcome) -> &SinkConfig {
+    match outcome {
+        Outcome::Valid => &config.sinks.valid,
+        Outcome::Error => &config.sinks.error,
+        Outcome::Dlq => &config.sinks.dlq,
+    }
+}
+
+fn sink(config: &Config, outcome: Outcome, sink: &SinkConfig) -> Result<Option<DeltaSink>> {
+    Ok(match &sink.kind {
+        SinkKind::Delta(location) => {
+            let (store, prefix) = store::open(location)?;
+            let partition_by = sink.partition_by.clone();
+            Some(DeltaSink::new(outcome, location.clone(), store, prefix, partition_by, &config.name))
+        }
+        SinkKind::Stdout => None,
+    })
+}

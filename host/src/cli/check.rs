@@ -1,0 +1,203 @@
+//! `sluice check`: every mistake of a pipeline at once, and nothing read or written.
+//!
+//! Walks the very code that `run` walks and stops before the first record. What it cannot know offline (whether brokers
+//! answer, whether tables fit) it does not claim.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Verdict;
+use crate::config::{Config, EnrichConfig, Judges, Mistake, Mistakes, SinkKind, SourceKind};
+use crate::error::{Error, Result};
+
+/// Find every mistake of a pipeline at once, without reading or writing a record
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CheckArgs {
+    /// The pipeline file
+    #[arg(value_name = "FILE", default_value = "sluice.toml")]
+    file: PathBuf,
+    /// Print the mistakes as JSON: file, line, column, message, label, help
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sluice check
+  sluice check pipelines/visits.toml
+  sluice check --json | jq -r '.mistakes[] | \"\\(.file):\\(.line): \\(.message)\"'
+
+Exit codes: 0 no mistakes; 1 there are mistakes; 2 the file cannot be read";
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'m> {
+    ok: bool,
+    mistakes: Vec<&'m Mistake>,
+}
+
+/// Runs the command. `further` looks at what judges (plans expressions, loads plugins) and pushes what is wrong there.
+/// Mistakes go to standard error, as compilers do it; what a script reads goes to standard output.
+pub fn run(args: &CheckArgs, further: &mut dyn FnMut(&Judges<'_>, &mut Mistakes)) -> Result<Verdict> {
+    let checked = Config::load_with(&args.file, &|name| std::env::var(name).ok(), further);
+    let mistakes = match &checked {
+        Ok(_) => &Mistakes::default(),
+        Err(Error::Mistakes(mistakes)) => &**mistakes,
+        Err(_) => return checked.map(|_| Verdict::Done),
+    };
+    let text = match &checked {
+        _ if args.json => json(mistakes),
+        Ok(config) => summary(&args.file, config),
+        Err(_) => {
+            complain(mistakes);
+            String::new()
+        }
+    };
+    let written = std::io::stdout().lock().write_all(text.as_bytes());
+    written.map_err(|error| Error::environment("cannot write to standard output", error))?;
+    Ok(if mistakes.is_empty() { Verdict::Done } else { Verdict::No })
+}
+
+/// Shows mistakes on standard error, in colour on a terminal, and how many there are.
+pub fn complain(mistakes: &Mistakes) {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    eprint!("{}", complaint(mistakes, colour));
+}
+
+fn complaint(mistakes: &Mistakes, colour: bool) -> String {
+    let rendered: String = mistakes.rendered(colour).into_iter().map(|rendered| rendered + "\n\n").collect();
+    let errors = if mistakes.len() == 1 { "1 error".to_owned() } else { format!("{} errors", mistakes.len()) };
+    format!("{rendered}{errors}; nothing was read or written\n")
+}
+
+fn json(mistakes: &Mistakes) -> String {
+    let report = Report { ok: mistakes.is_empty(), mistakes: mistakes.sorted() };
+    serde_json::to_string_pretty(&report).expect("strings and numbers are JSON") + "\n"
+}
+
+/// What was understood, in a few lines.
+fn summary(file: &Path, config: &Config) -> String {
+    let names = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let source = match &config.source.kind {
+        SourceKind::Kafka(kafka) => format!("kafka {} · group {}", kafka.topics.join(", "), kafka.group),
+        SourceKind::Files(globs) => format!("files {}", globs.join(", ")),
+        SourceKind::Stdin => "stdin".to_owned(),
+    };
+    let enrich = config.enrich.iter().map(|enricher| match enricher {
+        EnrichConfig::Sql { name, .. } => &**name,
+        EnrichConfig::Plugin(plugin) => &plugin.name,
+    });
+    let sink = |kind: &SinkKind| match kind {
+        SinkKind::Delta(location) => format!("delta {}", location.written),
+        SinkKind::Stdout => "stdout".to_owned(),
+    };
+    let columns = match config.schema.arrow.fields().len() {
+        1 => "1 column".to_owned(),
+        several => format!("{several} columns"),
+    };
+    let mut lines = vec![
+        ("source", source),
+        ("schema", columns),
+        ("enrich", names(enrich.collect())),
+        ("expect", names(config.expect.iter().map(|expectation| &*expectation.name).collect())),
+        ("rules", names(config.rules.iter().map(|rule| &*rule.name).collect())),
+    ];
+    for (name, config) in [("valid", &config.sinks.valid), ("error", &config.sinks.error), ("dlq", &config.sinks.dlq)] {
+        lines.push((name, sink(&config.kind)));
+    }
+    let lines: String = lines.into_iter().map(|(name, what)| format!("  {name:<8} {what}\n")).collect();
+    format!("{} · {} has no mistakes\n{lines}", config.name, file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    fn checked(toml: &str) -> (Result<Config>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sluice.toml");
+        std::fs::write(&file, toml).unwrap();
+        std::fs::write(folder.path().join("visits.sql"), "CREATE TABLE visits (user_id STRING NOT NULL)").unwrap();
+        (Config::load_with(&file, &|_| None, &mut |_, _| ()), folder)
+    }
+
+    const RIGHT: &str = r#"
+name = "visits"
+state = "lake/_sluice/visits"
+source.files = ["in/*.ndjson"]
+schema.file = "visits.sql"
+sink.valid.delta = "lake/visits"
+sink.error.delta = "lake/visits_errors"
+sink.dlq.stdout = true
+"#;
+
+    #[test]
+    fn what_was_understood_is_summed_up() {
+        let (config, _folder) = checked(RIGHT);
+        expect![[r#"
+            visits · sluice.toml has no mistakes
+              source   files in/*.ndjson
+              schema   1 column
+              enrich   none
+              expect   not-null-user_id
+              rules    none
+              valid    delta lake/visits
+              error    delta lake/visits_errors
+              dlq      stdout
+        "#]]
+        .assert_eq(&summary(Path::new("sluice.toml"), &config.unwrap()));
+    }
+
+    #[test]
+    fn mistakes_are_counted_and_given_to_scripts() {
+        let (config, folder) = checked(&RIGHT.replace("sink.dlq.stdout", "max_recrod"));
+        let Err(Error::Mistakes(mistakes)) = config else { panic!("no mistakes") };
+        let relative = |text: String| text.replace(&format!("{}/", folder.path().display()), "");
+        expect![[r#"
+            error: `sink.dlq` is missing
+             --> sluice.toml:6:1
+              |
+            6 | sink.valid.delta = "lake/visits"
+              | ^^^^
+              |
+              = help: records that nobody can judge go there; nothing is ever dropped
+
+            error: unknown key `max_recrod`
+             --> sluice.toml:8:1
+              |
+            8 | max_recrod = true
+              | ^^^^^^^^^^
+              |
+              = help: known here: `commit`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `name`, `rule`, `schema`, `sink`, `source` and `state`
+
+            2 errors; nothing was read or written
+        "#]].assert_eq(&relative(complaint(&mistakes, false)));
+        expect![[r#"
+            {
+              "ok": false,
+              "mistakes": [
+                {
+                  "file": "sluice.toml",
+                  "line": 6,
+                  "column": 1,
+                  "message": "`sink.dlq` is missing",
+                  "help": "records that nobody can judge go there; nothing is ever dropped"
+                },
+                {
+                  "file": "sluice.toml",
+                  "line": 8,
+                  "column": 1,
+                  "message": "unknown key `max_recrod`",
+                  "help": "known here: `commit`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `name`, `rule`, `schema`, `sink`, `source` and `state`"
+                }
+              ]
+            }
+        "#]].assert_eq(&relative(json(&mistakes)));
+        assert!(complaint(&mistakes, true).contains("\u{1b}["));
+    }
+}

@@ -1,0 +1,207 @@
+//! `sluice explain`: why a record went where it did, and what today's generation would say.
+//!
+//! It reads the tables and the ledger, and judges again in memory. It changes nothing.
+
+mod story;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use super::text::Paint;
+use super::{PipelineArg, Verdict, open};
+use crate::config::{Config, SinkKind, SourceKind};
+use crate::error::{Error, Result};
+use crate::ledger::{Entry, Kind, Ledger};
+use crate::outcome::Outcome;
+use crate::pipeline::Follow;
+use crate::record::TopicPartition;
+use crate::sink::look;
+use crate::store;
+
+use story::Story;
+
+/// Tell why a record went where it did, and what today's generation would say.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sluice explain visits/0/184311        topic, partition, offset\n  \
+sluice explain visits.ndjson:1042     file and line")]
+pub struct ExplainArgs {
+    /// TOPIC/PARTITION/OFFSET, or FILE:LINE as in `_topic` and `_offset`
+    #[arg(value_name = "WHERE", value_parser = parse_place)]
+    pub at: At,
+    /// whose tables
+    #[command(flatten)]
+    pub pipeline: PipelineArg,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The coordinates of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At {
+    partition: TopicPartition,
+    offset: i64,
+}
+
+fn parse_place(text: &str) -> Result<At, String> {
+    let wrong = || format!("`{text}` names no record: expected TOPIC/PARTITION/OFFSET or FILE:LINE");
+    let at = |topic: &str, partition: i32, offset: i64| At { partition: TopicPartition::new(topic, partition), offset };
+    if let Some((file, line)) = text.rsplit_once(':') {
+        return Ok(at(file, 0, line.parse().map_err(|_| wrong())?));
+    }
+    let mut parts = text.rsplitn(3, '/');
+    let (offset, partition, topic) = (parts.next(), parts.next(), parts.next());
+    let (Some(offset), Some(partition), Some(topic)) = (offset, partition, topic) else { return Err(wrong()) };
+    Ok(at(topic, partition.parse().map_err(|_| wrong())?, offset.parse().map_err(|_| wrong())?))
+}
+
+/// A record's coordinates as people type them: `visits.ndjson:1042`, `visits/0/184311`.
+pub fn place(config: &Config, partition: &TopicPartition, offset: i64) -> String {
+    match config.source.kind {
+        SourceKind::Kafka(_) => format!("{partition}/{offset}"),
+        SourceKind::Files(_) | SourceKind::Stdin => format!("{}:{offset}", partition.topic),
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &ExplainArgs) -> Result<Verdict> {
+    let runtime = open::runtime()?;
+    let chain = open::chain(&args.pipeline.config)?;
+    let follow = open::follow(&chain.config, &runtime)?;
+    let At { partition, offset } = &args.at;
+    let (entries, found, unseen) = runtime.block_on(async {
+        let mut entries = Vec::new();
+        let (mut found, mut unseen) = (Vec::new(), Vec::new());
+        let head = follow.ledger.head().await?;
+        if let Some(last) = entry_of(&follow.ledger, &args.at, head, |_| true).await? {
+            (found, unseen) = rows_at(&chain.config, &args.at, &follow, last.0).await?;
+            let batches: Vec<String> = found.iter().flat_map(|(_, _, rows)| story::batches(rows)).collect();
+            let number = last.0;
+            entries.push(last);
+            // rows that are there since before the operator had the record read again
+            for batch in batches {
+                if entries.iter().any(|(_, entry)| entry.id.to_string() == batch) {
+                    continue;
+                }
+                let is_its = |entry: &Entry| entry.id.to_string() == batch;
+                entries.extend(entry_of(&follow.ledger, &args.at, number - 1, is_its).await?);
+            }
+        }
+        Ok::<_, Error>((entries, found, unseen))
+    })?;
+    if entries.is_empty() {
+        let fold = runtime.block_on(follow.ledger.fold())?;
+        let here = place(&chain.config, partition, *offset);
+        let known = fold.positions.get(partition).map(|position| position.offset);
+        return Err(Error::Config(match known {
+            Some(next) if *offset >= next => format!("{here} has not been read yet: the next record is {next}"),
+            Some(_) => format!("{here} lies before the first record that this pipeline read"),
+            None => format!("{here}: this pipeline never read `{partition}`; it knows {}", list(fold.positions.keys())),
+        }));
+    }
+    let story = Story {
+        chain: &chain,
+        at: &args.at,
+        entries: &entries,
+        found: &found,
+        unseen: &unseen,
+        paint: Paint::stdout(),
+    };
+    if args.json {
+        println!("{}", story.json()?)
+    } else {
+        print!("{}", story.text()?)
+    }
+    Ok(Verdict::Done)
+}
+
+fn list<'a>(partitions: impl Iterator<Item = &'a TopicPartition>) -> String {
+    let names: Vec<String> = partitions.take(8).map(ToString::to_string).collect();
+    if names.is_empty() { "no partition yet".into() } else { names.join(", ") }
+}
+
+/// Entries that are held in memory at once while looking for one.
+const LOOK_BACK: u64 = 256;
+
+/// The last entry up to a number that accounts for a record and fits: there are several where the operator had it read again.
+async fn entry_of(
+    ledger: &Ledger,
+    at: &At,
+    mut up_to: u64,
+    fits: impl Fn(&Entry) -> bool,
+) -> Result<Option<(u64, Arc<Entry>)>> {
+    let covers = |entry: &Entry| {
+        entry.kind == Kind::Rows
+            && entry.ranges.iter().any(|r| r.partition == at.partition && (r.from..r.to).contains(&at.offset))
+    };
+    while up_to > 0 {
+        let after = up_to.saturating_sub(LOOK_BACK);
+        let found =
+            ledger.entries(after, up_to).await?.into_iter().rev().find(|(_, entry)| covers(entry) && fits(entry));
+        if found.is_some() {
+            return Ok(found);
+        }
+        up_to = after;
+    }
+    Ok(None)
+}
+
+/// Rows with their outcome and the place of their table.
+type Found = Vec<(Outcome, String, RecordBatch)>;
+
+/// The rows of a record, in whatever table they are; and the sinks in which nobody can look for them.
+async fn rows_at(config: &Config, at: &At, follow: &Follow, entry: u64) -> Result<(Found, Vec<String>)> {
+    let sinks = [
+        (Outcome::Valid, &config.sinks.valid),
+        (Outcome::Error, &config.sinks.error),
+        (Outcome::Dlq, &config.sinks.dlq),
+    ];
+    let (mut found, mut unseen) = (Vec::new(), Vec::new());
+    for (outcome, sink) in sinks {
+        let SinkKind::Delta(location) = &sink.kind else {
+            unseen.push(format!("{outcome} is no table"));
+            continue;
+        };
+        if !sink.provenance {
+            unseen.push(format!("{outcome} stores no coordinates (`provenance = false`)"));
+            continue;
+        }
+        let follower = follow.sinks.iter().find(|follower| follower.outcome() == outcome);
+        let has_files = |entry: &Entry| entry.sinks.contains_key(&outcome);
+        let waits = match follower {
+            Some(follower) => follower.mark().await?.unwrap_or(0) < entry,
+            None => false,
+        };
+        if waits && follow.ledger.entries(entry - 1, entry).await?.iter().any(|(_, entry)| has_files(entry)) {
+            unseen.push(format!("{outcome} does not have entry {entry} yet"));
+        }
+        let topic = at.partition.topic.replace('\'', "''");
+        let sql = format!(
+            "SELECT * FROM {outcome} WHERE _topic = '{topic}' AND _partition = {} AND _offset = {} ORDER BY _row",
+            at.partition.partition, at.offset
+        );
+        let Some(table) = look::open(location, store::open(location)?.0).await? else { continue };
+        let place = format!("{} version {}", location.written, table.describe()?.version);
+        let session = look::session(&[(outcome.to_string(), &table)].into()).await?;
+        let (_, batches) = look::collect(look::query(&session, &sql).await?).await?;
+        found.extend(batches.into_iter().filter(|b| b.num_rows() > 0).map(|b| (outcome, place.clone(), b)));
+    }
+    Ok((found, unseen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_read_as_they_are_written() {
+        let at = |topic: &str, partition, offset| At { partition: TopicPartition::new(topic, partition), offset };
+        assert_eq!(parse_place("visits/0/184311"), Ok(at("visits", 0, 184_311)));
+        assert_eq!(parse_place("in/visits.ndjson:1042"), Ok(at("in/visits.ndjson", 0, 1042)));
+        assert_eq!(parse_place("dev.orders/12/7"), Ok(at("dev.orders", 12, 7)));
+        for wrong in ["visits", "visits/0", "visits/a/1", "x.ndjson:"] {
+            assert!(parse_place(wrong).is_err(), "{wrong}");
+        }
+    }
+}

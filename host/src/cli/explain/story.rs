@@ -1,0 +1,340 @@
+//! What is told about one record: where it is, why, and what would be said of it now.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, new_null_array};
+use arrow::compute::cast;
+use arrow::datatypes::{Int32Type, SchemaRef, TimestampMicrosecondType};
+use bytes::Bytes;
+
+use super::At;
+use crate::chain::{Chain, Judged, dead_key};
+use crate::cli::run::short;
+use crate::cli::text::{Paint, bytes as bytes_text};
+use crate::cli::{r#try, values};
+use crate::columns;
+use crate::config::SourceKind;
+use crate::error::{Error, Result};
+use crate::expect::RULE;
+use crate::ledger::Entry;
+use crate::outcome::{Finding, Outcome, Severity};
+use crate::record::{Batch, Range, RawBatch, RawRecord, Span};
+
+/// A record's way.
+pub(super) struct Story<'a> {
+    pub chain: &'a Chain,
+    pub at: &'a At,
+    /// those that account for it, the last word first; at least one
+    pub entries: &'a [(u64, Arc<Entry>)],
+    pub found: &'a [(Outcome, String, RecordBatch)],
+    /// sinks in which the record could not be looked up, and why
+    pub unseen: &'a [String],
+    pub paint: Paint,
+}
+
+impl Story<'_> {
+    /// For people.
+    pub fn text(&self) -> Result<String> {
+        let paint = self.paint;
+        let mut text = self.head();
+        if self.found.is_empty() {
+            text += &self.nowhere();
+        }
+        for (outcome, place, rows) in self.found {
+            for row in 0..rows.num_rows() {
+                let name = match outcome {
+                    Outcome::Valid => paint.green("valid"),
+                    Outcome::Error => paint.red("error"),
+                    Outcome::Dlq => paint.yellow("dlq"),
+                };
+                let which = match rows.num_rows() {
+                    1 => String::new(),
+                    n => format!(" · row {} of {n}", row + 1),
+                };
+                let row = rows.slice(row, 1);
+                let (number, entry) = self.entry_of(&row);
+                let generation = short(&entry.generation);
+                text += &format!("→ {name}   {place} · entry {number} · generation {generation}{which}\n");
+                text += &match outcome {
+                    Outcome::Dlq => self.dead(&row),
+                    Outcome::Valid | Outcome::Error => self.findings(&row, entry)?,
+                };
+                text += &self.now(*outcome, &row, entry)?;
+            }
+        }
+        Ok(text)
+    }
+
+    /// The last word on the record.
+    fn last(&self) -> (u64, &Entry) {
+        let (number, entry) = self.entries.first().expect("a story is told of a record that some entry accounts for");
+        (*number, entry)
+    }
+
+    /// The entry that put a row into its table.
+    fn entry_of(&self, row: &RecordBatch) -> (u64, &Entry) {
+        let batch = string(row, "_batch");
+        let of_row = self.entries.iter().find(|(_, entry)| batch.as_deref() == Some(&*entry.id.to_string()));
+        of_row.map_or_else(|| self.last(), |(number, entry)| (*number, &**entry))
+    }
+
+    /// What to say of a record that has no row.
+    fn nowhere(&self) -> String {
+        let (number, entry) = self.last();
+        if !self.unseen.is_empty() {
+            return format!("→ not found   entry {number} · {}\n", self.unseen.join("; "));
+        }
+        if entry.counts.skipped > 0 {
+            return format!("→ skipped   by the source's `skip` predicate · entry {number}\n");
+        }
+        format!("→ not found   entry {number} accounts for it, but no table has it; see `sluice reconcile`\n")
+    }
+
+    /// `visits p0 offset 184311 · time · key · bytes`, as far as the tables keep it.
+    fn head(&self) -> String {
+        let At { partition, offset } = self.at;
+        let mut head = match self.chain.config.source.kind {
+            SourceKind::Kafka(_) => format!("{} p{} offset {offset}", partition.topic, partition.partition),
+            SourceKind::Files(_) | SourceKind::Stdin => format!("{} line {offset}", partition.topic),
+        };
+        if let Some((Outcome::Dlq, _, row)) = self.found.first() {
+            let time = row.column_by_name("_timestamp").and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
+            if let Some(time) =
+                time.filter(|t| t.is_valid(0)).and_then(|t| chrono::DateTime::from_timestamp_micros(t.value(0)))
+            {
+                head += &format!(" · {}", time.format("%Y-%m-%d %H:%M:%S%.3fZ"));
+            }
+            if let Some(key) = binary(row, "_key").filter(|_| self.chain.config.mask.is_empty()) {
+                head += &format!(" · key {}", String::from_utf8_lossy(&key).escape_debug());
+            }
+            if let Some(value) = binary(row, "_value") {
+                head += &format!(" · {}", bytes_text(value.len() as u64));
+            }
+        }
+        self.paint.bold(&head) + "\n"
+    }
+
+    fn dead(&self, row: &RecordBatch) -> String {
+        let of = |name| string(row, name).unwrap_or_default();
+        let plugin =
+            string(row, "plugin").map_or(String::new(), |plugin| format!(" · {plugin} ({})", short(&of("digest"))));
+        let mut text =
+            format!("  {} {}/{}   {}{plugin}\n", self.paint.yellow("†"), of("stage"), of("reason"), of("detail"));
+        if let Some(value) = binary(row, "_value") {
+            let shown: String = String::from_utf8_lossy(&value).chars().take(120).collect();
+            let more = if shown.len() < value.len() { " …" } else { "" };
+            // the payload is the one thing that masks cannot be applied to: with masks, it is not shown
+            if self.chain.config.mask.is_empty() {
+                text += &format!("  payload  {}{more}\n", shown.escape_debug());
+            }
+        }
+        text
+    }
+
+    fn findings(&self, row: &RecordBatch, entry: &Entry) -> Result<String> {
+        let stored = stored_findings(row);
+        let batch = self.batch_of(row, self.chain.schema())?;
+        let mut text = String::new();
+        let mut spoke = BTreeSet::new();
+        for finding in &stored {
+            let sign = match finding.severity {
+                Severity::Error => self.paint.red("✗"),
+                Severity::Warn => self.paint.yellow("!"),
+            };
+            text += &format!("  {sign} {}\n", values::reason(self.chain, &batch, 0, finding));
+            spoke.insert(if &*finding.rule == RULE { finding.code.clone() } else { finding.rule.clone() });
+        }
+        // who passed is known only while the same generation is in force
+        if entry.generation == self.chain.generation.hash {
+            let rules = self.chain.parts.rules.iter().map(|step| step.plugin.name().clone());
+            let expectations = self.chain.config.expect.iter().map(|e| e.name.clone());
+            let passed: Vec<_> =
+                rules.chain(expectations).filter(|name| !spoke.contains(name)).map(|n| n.to_string()).collect();
+            if !passed.is_empty() {
+                text += &format!("  {} {}\n", self.paint.green("✓"), passed.join(", "));
+            }
+        }
+        Ok(text)
+    }
+
+    /// What today's generation would say.
+    fn now(&self, outcome: Outcome, row: &RecordBatch, entry: &Entry) -> Result<String> {
+        let unknown = self.unknowable(outcome, row);
+        let judged = self.judge_again(outcome, row)?;
+        let mut reasons: Vec<String> = Vec::new();
+        let is_known =
+            |finding: &Finding| !unknown.contains(if &*finding.rule == RULE { &finding.code } else { &finding.rule });
+        for finding in &judged.findings {
+            if is_known(finding) {
+                reasons.push(if &*finding.rule == RULE {
+                    finding.code.to_string()
+                } else {
+                    format!("{}/{}", finding.rule, finding.code)
+                });
+            }
+        }
+        reasons.extend(judged.dead.iter().map(dead_key));
+        let errs = judged.findings.iter().any(|f| f.severity == Severity::Error && is_known(f));
+        let now = match (judged.dead.is_empty(), errs) {
+            (false, _) => Outcome::Dlq,
+            (true, true) => Outcome::Error,
+            (true, false) => Outcome::Valid,
+        };
+        let generation = &self.chain.generation;
+        let same = if generation.hash == entry.generation { "the same generation" } else { "generation" };
+        let mut text = format!("now    {same} {} would say: {now}", generation.short());
+        if !reasons.is_empty() {
+            text += &format!(" ({})", reasons.join(", "));
+        }
+        if !unknown.is_empty() {
+            let names: Vec<&str> = unknown.iter().map(|n| &**n).collect();
+            text += &format!("\n       {} not asked: what it reads beside the columns is not stored", names.join(", "));
+        }
+        Ok(text + "\n")
+    }
+
+    /// Rules and expectations that read something which the tables of judged rows do not store.
+    fn unknowable(&self, outcome: Outcome, row: &RecordBatch) -> BTreeSet<Arc<str>> {
+        if outcome == Outcome::Dlq {
+            return BTreeSet::new();
+        }
+        let declared = &self.chain.config.schema.arrow;
+        // what enrichers add is made again
+        let lost = |path: &Arc<str>| {
+            let column = path.split('.').next().unwrap_or(path);
+            let coordinate = matches!(column, "_topic" | "_partition" | "_offset" | "_row" | "_id");
+            !coordinate
+                && row.column_by_name(column).is_none()
+                && (column.starts_with('_') || declared.field_with_name(column).is_ok())
+        };
+        let plugins =
+            self.chain.plugins().filter(|plugin| plugin.reads().iter().any(lost)).map(|plugin| plugin.name().clone());
+        let expectations = self.chain.parts.expectations.reads().filter(|(_, reads)| reads.iter().any(lost));
+        plugins.chain(expectations.map(|(name, _)| name.clone())).collect()
+    }
+
+    fn judge_again(&self, outcome: Outcome, row: &RecordBatch) -> Result<Judged> {
+        let mut judge = self.chain.judge()?;
+        match outcome {
+            Outcome::Dlq => judge.judge(self.raw(row)),
+            Outcome::Valid | Outcome::Error => {
+                judge.judge_rows(self.batch_of(row, &self.chain.config.schema.arrow)?, Vec::new(), 1, 0)
+            }
+        }
+    }
+
+    /// A record with these bytes at the coordinates.
+    fn raw(&self, row: &RecordBatch) -> RawBatch {
+        let (key, value) = (binary(row, "_key"), binary(row, "_value"));
+        let mut data = Vec::new();
+        let mut span = |bytes: Option<Vec<u8>>| {
+            bytes.map_or(Span::NULL, |bytes| {
+                let start = data.len() as u32;
+                data.extend_from_slice(&bytes);
+                Span { start, len: bytes.len() as u32 }
+            })
+        };
+        let (key, value) = (span(key), span(value));
+        let timestamp = row.column_by_name("_timestamp").and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
+        let At { partition, offset } = self.at;
+        RawBatch {
+            ranges: vec![Range { partition: partition.clone(), from: *offset, to: offset + 1 }],
+            records: vec![RawRecord {
+                range: 0,
+                offset: *offset,
+                timestamp: timestamp.filter(|t| t.is_valid(0)).map(|t| t.value(0) / 1000),
+                key,
+                value,
+                headers: None,
+                truncated_from: None,
+            }],
+            data: Bytes::from(data),
+            headers: Vec::new(),
+        }
+    }
+
+    /// These columns of a stored row; what the table lacks is null.
+    fn batch_of(&self, row: &RecordBatch, schema: &SchemaRef) -> Result<Batch> {
+        let bug = |e| Error::Host(format!("a stored row does not fit the schema: {e}"));
+        let columns: Vec<ArrayRef> = schema
+            .fields()
+            .iter()
+            .map(|field| match row.column_by_name(field.name()) {
+                Some(column) => cast(column, field.data_type()).map_err(bug),
+                None => Ok(new_null_array(field.data_type(), 1)),
+            })
+            .collect::<Result<_>>()?;
+        let ordinal = row.column_by_name("_row").and_then(|c| c.as_primitive_opt::<Int32Type>());
+        Ok(Batch {
+            columns: RecordBatch::try_new(schema.clone(), columns).map_err(bug)?,
+            origin: vec![0],
+            ordinal: vec![ordinal.filter(|o| o.is_valid(0)).map_or(0, |o| o.value(0) as u32)],
+            raw: Arc::new(self.raw(row)),
+            pipeline: columns::pipeline_namespace(&self.chain.config.name),
+        })
+    }
+
+    /// For scripts.
+    pub fn json(&self) -> Result<serde_json::Value> {
+        let At { partition, offset } = self.at;
+        let mut rows = Vec::new();
+        for (outcome, place, batch) in self.found {
+            for row in 0..batch.num_rows() {
+                let row = batch.slice(row, 1);
+                let mut object = r#try::columns_json(&row)?;
+                values::mask_json(&mut object, &self.chain.config.mask);
+                object["_outcome"] = outcome.as_str().into();
+                object["_table"] = place.as_str().into();
+                object["_entry"] = self.entry_of(&row).0.into();
+                rows.push(object);
+            }
+        }
+        let (number, entry) = self.last();
+        Ok(serde_json::json!({
+            "topic": &*partition.topic, "partition": partition.partition, "offset": offset,
+            "entry": number, "generation": entry.generation, "rows": rows,
+        }))
+    }
+}
+
+fn string(row: &RecordBatch, name: &str) -> Option<String> {
+    let column = cast(row.column_by_name(name)?, &arrow::datatypes::DataType::Utf8).ok()?;
+    column.is_valid(0).then(|| column.as_string::<i32>().value(0).to_owned())
+}
+
+fn binary(row: &RecordBatch, name: &str) -> Option<Vec<u8>> {
+    let column = cast(row.column_by_name(name)?, &arrow::datatypes::DataType::Binary).ok()?;
+    column.is_valid(0).then(|| column.as_binary::<i32>().value(0).to_vec())
+}
+
+/// `_batch` of stored rows.
+pub(super) fn batches(rows: &RecordBatch) -> Vec<String> {
+    (0..rows.num_rows()).filter_map(|row| string(&rows.slice(row, 1), "_batch")).collect()
+}
+
+/// `_findings` of a stored row.
+fn stored_findings(row: &RecordBatch) -> Vec<Finding> {
+    let Some(list) = row.column_by_name("_findings").and_then(|c| c.as_list_opt::<i32>()) else { return Vec::new() };
+    if list.is_null(0) {
+        return Vec::new();
+    }
+    let values = list.value(0);
+    let Some(structs) = values.as_any().downcast_ref::<StructArray>() else { return Vec::new() };
+    let text = |name: &str, i: usize| -> Option<String> {
+        let column = cast(structs.column_by_name(name)?, &arrow::datatypes::DataType::Utf8).ok()?;
+        column.is_valid(i).then(|| column.as_string::<i32>().value(i).to_owned())
+    };
+    (0..structs.len())
+        .filter_map(|i| {
+            Some(Finding {
+                row: 0,
+                rule: text("rule", i)?.into(),
+                code: text("code", i)?.into(),
+                severity: if text("severity", i)? == "warn" { Severity::Warn } else { Severity::Error },
+                column: text("column", i).map(Into::into),
+                detail: text("detail", i),
+            })
+        })
+        .collect()
+}

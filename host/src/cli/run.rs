@@ -1,0 +1,366 @@
+//! `sluice run`: the pipeline, until it is stopped or its source ends.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::runtime::Runtime;
+
+use super::summary::Summary;
+use super::text::{Paint, plural, rate, thousands};
+use super::{Verdict, open};
+use crate::chain::Chain;
+use crate::config::SourceKind;
+use crate::error::{Doing, Error, Result};
+use crate::ledger::{Counts, apply};
+use crate::outcome::Outcome;
+use crate::pipeline::{Follow, Happening, Landed, Options, Pipeline, Ran, Stop};
+use crate::sink::{Applied, Sink};
+use crate::source::Source;
+use crate::source::files::{FilesSource, Progress};
+use crate::source::kafka::KafkaSource;
+use crate::source::stdin::StdinSource;
+
+/// Run a pipeline until it is stopped.
+///
+/// Every record ends in exactly one of valid, error and dlq. Stop it with ctrl-c or SIGTERM: it commits what it has read
+/// and ends. Start it again and it goes on where it was.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sluice run                              until ctrl-c\n  \
+sluice run --until-end                  for cron and Airflow: stop when there is nothing more\n  \
+sluice run --until-end --fail-on error=1%   exit with 1 when more than 1 % of the rows are errors")]
+pub struct RunArgs {
+    /// The pipeline file
+    #[arg(default_value = "sluice.toml", value_name = "FILE")]
+    pub file: PathBuf,
+    /// Stop when the source has nothing more for now
+    #[arg(long)]
+    pub until_end: bool,
+    /// Exit with 1 when an outcome's share of this run's rows is above this, `error=1%`; may be given more than once
+    #[arg(long, value_name = "OUTCOME=SHARE", value_parser = parse_fail_on)]
+    pub fail_on: Vec<FailOn>,
+    /// Threads that judge [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// One JSON object per entry and one at the end, on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `error=1%`: more than that and the run says no.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FailOn {
+    outcome: Outcome,
+    percent: f64,
+}
+
+fn parse_fail_on(text: &str) -> Result<FailOn, String> {
+    let expected = || format!("expected an outcome and a share, like error=1% or dlq=0%, not `{text}`");
+    let (outcome, percent) = text.split_once('=').ok_or_else(expected)?;
+    let outcome = match outcome {
+        "error" => Outcome::Error,
+        "dlq" => Outcome::Dlq,
+        _ => return Err(format!("{}; the outcomes are error and dlq", expected())),
+    };
+    let percent: f64 = percent.strip_suffix('%').and_then(|p| p.trim().parse().ok()).ok_or_else(expected)?;
+    if !(0.0..=100.0).contains(&percent) {
+        return Err(format!("a share is between 0% and 100%, not {percent}%"));
+    }
+    Ok(FailOn { outcome, percent })
+}
+
+impl FailOn {
+    fn is_broken_by(self, counts: &Counts) -> bool {
+        counts.of(self.outcome) as f64 * 100.0 > self.percent * counts.rows as f64
+    }
+}
+
+/// What a finished run shows.
+pub struct Finished {
+    /// what judged
+    pub chain: Arc<Chain>,
+    /// what it did
+    pub ran: Ran,
+    /// how far each sink is
+    pub applied: BTreeMap<Outcome, Applied>,
+    /// the ledger's head
+    pub head: u64,
+}
+
+/// Runs the command.
+pub fn run(args: &RunArgs) -> Result<Verdict> {
+    let options = Options { until_end: args.until_end, workers: workers(args.workers) };
+    let screen = if args.json { Screen::Json } else { Screen::Text(Paint::stdout()) };
+    let finished = pipeline(&args.file, &options, screen)?;
+    let counts = &finished.ran.counts;
+    let broken: Vec<_> = args.fail_on.iter().filter(|limit| limit.is_broken_by(counts)).collect();
+    for limit in &broken {
+        let n = counts.of(limit.outcome);
+        eprintln!(
+            "{}: {} of {} rows, more than {} %",
+            limit.outcome,
+            thousands(n),
+            thousands(counts.rows),
+            limit.percent
+        );
+    }
+    Ok(Verdict::of(broken.is_empty()))
+}
+
+/// Threads that judge, where the user names none: one per core.
+pub fn workers(wanted: Option<usize>) -> usize {
+    wanted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()))
+}
+
+/// What a run shows.
+#[derive(Clone, Copy, Debug)]
+pub enum Screen {
+    /// lines and progress bars for people
+    Text(Paint),
+    /// a progress bar and nothing else
+    Bar,
+    /// JSON lines
+    Json,
+}
+
+/// Runs the pipeline of a file: what `sluice run` and `sluice demo` share.
+pub fn pipeline(file: &std::path::Path, options: &Options, screen: Screen) -> Result<Finished> {
+    let runtime = open::runtime()?;
+    let stop = Stop::default();
+    watch_signals(&runtime, stop.clone())?;
+    let chain = Arc::new(open::chain(file)?);
+    let follow = open::follow(&chain.config, &runtime)?;
+    let (mut source, progress) = source(&chain)?;
+    let pipeline = Pipeline::open(chain.clone(), follow.clone(), stop)?;
+    let mut watch = Watch::new(screen, progress, options.until_end);
+    watch.begin(&chain, &follow, &*source)?;
+    let ran = pipeline.run(&mut *source, options, &mut |happening| watch.see(happening));
+    watch.bar.finish_and_clear();
+    let ran = ran?;
+    let (head, applied) = runtime.block_on(async {
+        let head = follow.ledger.head().await?;
+        Ok::<_, Error>((head, apply::apply_all(&follow.sinks, &follow.ledger, head).await?))
+    })?;
+    let finished = Finished { chain, ran, applied, head };
+    watch.end(&finished);
+    Ok(finished)
+}
+
+type Reading = (Box<dyn Source>, Option<Arc<Progress>>);
+
+/// The pipeline's source, and how far it has got where that can be said in bytes.
+fn source(chain: &Chain) -> Result<Reading> {
+    let config = &chain.config;
+    let max_record = config.source.max_record;
+    Ok(match &config.source.kind {
+        SourceKind::Files(patterns) => {
+            let source = FilesSource::new(&config.base, patterns, max_record)?;
+            let progress = source.progress();
+            (Box::new(source), Some(progress))
+        }
+        SourceKind::Stdin => (Box::new(StdinSource::new(max_record)), None),
+        SourceKind::Kafka(kafka) => (Box::new(KafkaSource::new(kafka)?), None),
+    })
+}
+
+/// The first signal flushes and stops; the second ends the process at once, which loses nothing either.
+fn watch_signals(runtime: &Runtime, stop: Stop) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let _inside = runtime.enter();
+    let watched = |kind| signal(kind).doing(|| "cannot watch signals".into());
+    let (mut int, mut term) = (watched(SignalKind::interrupt())?, watched(SignalKind::terminate())?);
+    runtime.spawn(async move {
+        for last in [false, true] {
+            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+            if last {
+                std::process::exit(130);
+            }
+            stop.stop();
+        }
+    });
+    Ok(())
+}
+
+/// A line on standard output; a run goes on when nobody reads it any more.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+struct Watch {
+    screen: Screen,
+    bar: ProgressBar,
+    progress: Option<Arc<Progress>>,
+    consumed: u64,
+    /// a run that ends by itself ends with its outcomes; of one that is stopped the tables say more
+    summarises: bool,
+}
+
+impl Watch {
+    fn new(screen: Screen, progress: Option<Arc<Progress>>, summarises: bool) -> Watch {
+        let shows = std::io::stderr().is_terminal() && !matches!(screen, Screen::Json);
+        let bar = match &progress {
+            Some(progress) if shows => {
+                let bar = ProgressBar::new(progress.total.load(Ordering::Relaxed));
+                let style = "  {bar:32} {percent} %  {msg}  {binary_bytes_per_sec}  {eta} left";
+                bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+                bar.enable_steady_tick(Duration::from_millis(200));
+                bar
+            }
+            Some(_) | None => ProgressBar::hidden(),
+        };
+        Watch { screen, bar, progress, consumed: 0, summarises }
+    }
+
+    fn begin(&mut self, chain: &Chain, follow: &Follow, source: &dyn Source) -> Result<()> {
+        let Screen::Text(paint) = self.screen else { return Ok(()) };
+        let head = follow.runtime.block_on(follow.ledger.head())?;
+        let generation = chain.generation.short();
+        let name = paint.bold(&chain.config.name);
+        say(&format!("{name} · generation {generation} · {} · ledger {head}", source.describe()));
+        for (n, line) in promises(&follow.sinks).into_iter().enumerate() {
+            say(&format!("  {}  {line}", if n == 0 { "promise" } else { "       " }));
+        }
+        if let Some(caveat) = source.caveat() {
+            say(&format!("  {}  {caveat}", paint.yellow("but    ")));
+        }
+        say(&format!("  rules    {}", rules(chain)));
+        say("  ctrl-c flushes and stops");
+        Ok(())
+    }
+
+    fn see(&mut self, happening: Happening) {
+        match happening {
+            Happening::Landed(landed, lag) => {
+                self.consumed += landed.counts.records;
+                if let Some(progress) = &self.progress {
+                    self.bar.set_position(progress.done.load(Ordering::Relaxed));
+                    self.bar.set_message(thousands(self.consumed));
+                }
+                match self.screen {
+                    Screen::Text(_) => self.bar.suspend(|| say(&entry_line(landed, lag, self.progress.is_none()))),
+                    Screen::Json => say(&entry_json(landed, lag)),
+                    Screen::Bar => {}
+                }
+            }
+            Happening::Dropped => {
+                tracing::warn!("another process moved a position: an entry was dropped, its records are judged again");
+            }
+        }
+    }
+
+    fn end(&self, finished: &Finished) {
+        match self.screen {
+            Screen::Text(_) if self.summarises => {
+                say(&format!("{}\n", end_line(finished)));
+                let _ = write!(std::io::stdout(), "{}", Summary::of(finished, None).render());
+            }
+            Screen::Text(_) => say(&end_line(finished)),
+            Screen::Json => say(&end_json(finished)),
+            Screen::Bar => {}
+        }
+    }
+}
+
+/// `valid, error, dlq: exactly once (delta)`, a line per kind of sink.
+fn promises(sinks: &[Arc<dyn Sink>]) -> Vec<String> {
+    let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
+    for sink in sinks {
+        let promise = format!("{} ({})", sink.guarantee(), sink.kind());
+        match lines.iter_mut().find(|(known, _)| *known == promise) {
+            Some((_, names)) => names.push(sink.outcome().as_str()),
+            None => lines.push((promise, vec![sink.outcome().as_str()])),
+        }
+    }
+    lines.into_iter().map(|(promise, names)| format!("{}: {promise}", names.join(", "))).collect()
+}
+
+/// `expect (3), timely, consent 1.2.0 (9c1e04)`.
+fn rules(chain: &Chain) -> String {
+    let mut names = Vec::new();
+    if !chain.config.expect.is_empty() {
+        names.push(format!("expect ({})", chain.config.expect.len()));
+    }
+    names.extend(
+        chain.plugins().map(|plugin| format!("{} {} ({})", plugin.name(), plugin.version(), short(plugin.digest()))),
+    );
+    if names.is_empty() { "none: every record that decodes is valid".into() } else { names.join(", ") }
+}
+
+/// The first six digits of a digest.
+pub fn short(digest: &str) -> &str {
+    digest.get(..6).unwrap_or(digest)
+}
+
+fn entry_line(landed: &Landed, lag: u64, has_lag: bool) -> String {
+    let counts = &landed.counts;
+    let mut line = format!(
+        "{} entry {:<6} {:>9} rows  {:>10}  valid {}  error {}  dlq {}",
+        chrono::Local::now().format("%H:%M:%S"),
+        landed.number,
+        thousands(counts.rows),
+        rate(counts.records, landed.took.as_secs_f64()),
+        thousands(counts.of(Outcome::Valid)),
+        thousands(counts.of(Outcome::Error)),
+        thousands(counts.of(Outcome::Dlq)),
+    );
+    if has_lag {
+        line += &format!("  lag {}", thousands(lag));
+    }
+    line
+}
+
+fn entry_json(landed: &Landed, lag: u64) -> String {
+    let seconds = landed.took.as_secs_f64();
+    serde_json::json!({ "entry": landed.number, "counts": landed.counts, "seconds": seconds, "lag": lag }).to_string()
+}
+
+fn end_line(finished: &Finished) -> String {
+    let counts = &finished.ran.counts;
+    let mut line = format!(
+        "stopped at entry {} · {} consumed = {} valid + {} error + {} dlq + {} skipped",
+        finished.head,
+        thousands(counts.records),
+        thousands(counts.of(Outcome::Valid)),
+        thousands(counts.of(Outcome::Error)),
+        thousands(counts.of(Outcome::Dlq)),
+        thousands(counts.skipped),
+    );
+    if counts.rows + counts.skipped != counts.records {
+        line +=
+            &format!(" ({} made {})", plural(counts.records - counts.skipped, "record"), plural(counts.rows, "row"));
+    }
+    line
+}
+
+fn end_json(finished: &Finished) -> String {
+    let Finished { ran, head, chain, .. } = finished;
+    let generation = &chain.generation.hash;
+    serde_json::json!({ "head": head, "entries": ran.entries, "generation": generation, "counts": ran.counts })
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fail_on_reads_outcome_and_share() {
+        assert_eq!(parse_fail_on("error=1%"), Ok(FailOn { outcome: Outcome::Error, percent: 1.0 }));
+        for wrong in ["error", "error=1", "valid=1%", "dlq=101%", "dlq=x%"] {
+            assert!(parse_fail_on(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn fail_on_is_broken_above_its_share_only() {
+        let counts = Counts { rows: 100, outcomes: [(Outcome::Error, 1)].into(), ..Counts::default() };
+        let at = |percent| FailOn { outcome: Outcome::Error, percent }.is_broken_by(&counts);
+        assert!(at(0.9));
+        assert!(!at(1.0));
+        assert!(!FailOn { outcome: Outcome::Dlq, percent: 0.0 }.is_broken_by(&counts));
+    }
+}
