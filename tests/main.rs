@@ -1,0 +1,18 @@
+//! The tests of the host: behaviour through the binary, or through the library's door. One module per theme.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod broker;
+mod commands;
+mod config;
+mod crash;
+mod demo;
+mod guests;
+mod hostile;
+mod kafka;
+mod kafka_source;
+mod peer;
+mod pipeline;
+mod plugins;
+mod project;
+mod schema;
