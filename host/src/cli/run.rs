@@ -190,6 +190,9 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// How often the progress bar moves.
+const TICK: Duration = Duration::from_millis(200);
+
 struct Watch {
     screen: Screen,
     bar: ProgressBar,
@@ -207,7 +210,6 @@ impl Watch {
                 let bar = ProgressBar::new(progress.total.load(Ordering::Relaxed));
                 let style = "  {bar:32} {percent} %  {msg}  {binary_bytes_per_sec}  {eta} left";
                 bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-                bar.enable_steady_tick(Duration::from_millis(200));
                 bar
             }
             Some(_) | None => ProgressBar::hidden(),
@@ -215,20 +217,21 @@ impl Watch {
         Watch { screen, bar, progress, consumed: 0, summarises }
     }
 
-    fn begin(&mut self, chain: &Chain, follow: &Follow, source: &dyn Source) -> Result<()> {
-        let Screen::Text(paint) = self.screen else { return Ok(()) };
-        let head = follow.runtime.block_on(follow.ledger.head())?;
-        let generation = chain.generation.short();
-        let name = paint.bold(&chain.config.name);
-        say(&format!("{name} · generation {generation} · {} · ledger {head}", source.describe()));
-        for (n, line) in promises(&follow.sinks).into_iter().enumerate() {
-            say(&format!("  {}  {line}", if n == 0 { "promise" } else { "       " }));
+    /// The first lines, and the bar below them.
+    fn begin(&self, chain: &Chain, follow: &Follow, source: &dyn Source) -> Result<()> {
+        if let Screen::Text(paint) = self.screen {
+            introduce(chain, follow, source, paint)?;
         }
-        if let Some(caveat) = source.caveat() {
-            say(&format!("  {}  {caveat}", paint.yellow("but    ")));
+        if let Some(progress) = self.progress.clone().filter(|_| !self.bar.is_hidden()) {
+            let bar = self.bar.clone();
+            // it ends with the bar
+            std::thread::spawn(move || {
+                while !bar.is_finished() {
+                    bar.set_position(progress.done.load(Ordering::Relaxed));
+                    std::thread::sleep(TICK);
+                }
+            });
         }
-        say(&format!("  rules    {}", rules(chain)));
-        say("  ctrl-c flushes and stops");
         Ok(())
     }
 
@@ -236,10 +239,7 @@ impl Watch {
         match happening {
             Happening::Landed(landed, lag) => {
                 self.consumed += landed.counts.records;
-                if let Some(progress) = &self.progress {
-                    self.bar.set_position(progress.done.load(Ordering::Relaxed));
-                    self.bar.set_message(thousands(self.consumed));
-                }
+                self.bar.set_message(thousands(self.consumed));
                 match self.screen {
                     Screen::Text(_) => self.bar.suspend(|| say(&entry_line(landed, lag, self.progress.is_none()))),
                     Screen::Json => say(&entry_json(landed, lag)),
@@ -263,6 +263,23 @@ impl Watch {
             Screen::Bar => {}
         }
     }
+}
+
+/// What runs, what it promises, and how to stop it.
+fn introduce(chain: &Chain, follow: &Follow, source: &dyn Source, paint: Paint) -> Result<()> {
+    let head = follow.runtime.block_on(follow.ledger.head())?;
+    let generation = chain.generation.short();
+    let name = paint.bold(&chain.config.name);
+    say(&format!("{name} · generation {generation} · {} · ledger {head}", source.describe()));
+    for (n, line) in promises(&follow.sinks).into_iter().enumerate() {
+        say(&format!("  {}  {line}", if n == 0 { "promise" } else { "       " }));
+    }
+    if let Some(caveat) = source.caveat() {
+        say(&format!("  {}  {caveat}", paint.yellow("but    ")));
+    }
+    say(&format!("  rules    {}", rules(chain)));
+    say("  ctrl-c flushes and stops");
+    Ok(())
 }
 
 /// `valid, error, dlq: exactly once (delta)`, a line per kind of sink.
