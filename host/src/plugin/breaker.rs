@@ -5,6 +5,9 @@
 //! often that happens. So a plugin that traps on one row of a million never trips, and one that traps on every row
 //! trips within one or a few batches.
 //!
+//! With `on_failure = "stop"` no row is given up for a failure that is still tolerated: the plugin is called again with
+//! those rows at once, and each further failure counts. So a small run of a broken plugin stops, too.
+//!
 //! The breaker trips when there are more than `max_failures.count` within `max_failures.within`, or that many with not
 //! one judged batch between them: a plugin that takes long to fail does not escape by being slow. It never closes
 //! again in a run; a new generation brings a new one.

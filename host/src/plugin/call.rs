@@ -223,6 +223,17 @@ impl Caller {
             let Some((_, last)) = left.last() else { continue };
             failed = true;
             tripped = breaker.failed(&reasons(last));
+            // a pipeline that should rather stop gives up no row for a plugin's sake: the plugin is called with what is left
+            // until it answers, or has failed as often as is tolerated
+            while let (None, OnFailure::Stop, Some((rows, _))) = (&tripped, breaker.then(), left.last().cloned()) {
+                match judge(rows.clone()) {
+                    Ok(answer) => {
+                        ran.answers.push((rows, answer));
+                        left.pop();
+                    }
+                    Err(failure) => tripped = breaker.failed(&reasons(&failure)),
+                }
+            }
             for (rows, failure) in left {
                 let detail = reasons(&failure);
                 ran.dead.extend(rows.map(|row| dead(row, Reason::PluginFailed, &detail)));
