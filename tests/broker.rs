@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -23,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// What a test wants to be different from `broker.sh`.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// a second listener, SASL over TLS: [`Broker::secure_bootstrap`]
+    pub secure: bool,
     /// further lines of server.properties, such as `message.max.bytes=20000000`
     pub properties: Vec<String>,
 }
@@ -32,9 +35,15 @@ pub struct Broker {
     dir: tempfile::TempDir,
     port: u16,
     controller: u16,
+    secure: u16,
     options: Options,
     child: Mutex<Option<Child>>,
 }
+
+/// Who the secure listener lets in by SCRAM, and the password.
+pub const ALICE: (&str, &str) = ("alice", "alice-secret");
+/// Who it lets in by PLAIN.
+pub const BOB: (&str, &str) = ("bob", "bob-secret");
 
 static SHARED: OnceLock<Broker> = OnceLock::new();
 
@@ -50,7 +59,8 @@ pub fn shared() -> &'static Broker {
         // SAFETY: the function is 'static, takes nothing and does not unwind: everything in it returns results.
         // A static is never dropped, so this is the only way to clean up after it
         unsafe { libc::atexit(teardown) };
-        Broker::start(Options::default())
+        // compaction every now and then instead of every 15 s
+        Broker::start(Options { secure: true, properties: vec!["log.cleaner.backoff.ms=100".to_owned()] })
     })
 }
 
@@ -64,8 +74,8 @@ impl Broker {
     /// Starts a broker and returns when it serves.
     pub fn start(options: Options) -> Broker {
         let dir = tempfile::Builder::new().prefix("sluice-broker-").tempdir().expect("a temporary folder");
-        let [port, controller] = free_ports();
-        let broker = Broker { dir, port, controller, options, child: Mutex::new(None) };
+        let [port, controller, secure] = free_ports();
+        let broker = Broker { dir, port, controller, secure, options, child: Mutex::new(None) };
         broker.launch();
         broker
     }
@@ -73,6 +83,17 @@ impl Broker {
     /// What `bootstrap.servers` takes.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The same for the listener that speaks SASL over TLS.
+    pub fn secure_bootstrap(&self) -> String {
+        assert!(self.options.secure, "this broker was not asked for a secure listener");
+        format!("127.0.0.1:{}", self.secure)
+    }
+
+    /// The authority that signed the secure listener's certificate.
+    pub fn ca(&self) -> PathBuf {
+        self.dir.path().join("tls/ca.pem")
     }
 
     /// Asks it to stop, and returns when it has; clients are told.
@@ -101,7 +122,9 @@ impl Broker {
     fn launch(&self) {
         let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/broker.sh"));
         command.arg("exec").arg(self.dir.path());
-        command.args([self.port.to_string(), self.controller.to_string()]).args(&self.options.properties);
+        command.args([self.port.to_string(), self.controller.to_string()]);
+        command.args(self.options.secure.then(|| format!("sasl_ssl={}", self.secure)));
+        command.args(&self.options.properties);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         die_with_parent(&mut command);
         let (ready, events) = mpsc::channel();
@@ -162,20 +185,20 @@ fn die_with_parent(command: &mut Command) {
 #[cfg(not(target_os = "linux"))]
 fn die_with_parent(_: &mut Command) {}
 
-/// Two ports where nothing listens, below 32768: above, any outgoing connection may take them.
-fn free_ports() -> [u16; 2] {
+/// Ports where nothing listens, below 32768: above, any outgoing connection may take them.
+fn free_ports() -> [u16; 3] {
     // test processes that run at once begin at different places
     static NEXT: OnceLock<AtomicU32> = OnceLock::new();
     let next = NEXT.get_or_init(|| AtomicU32::new(std::process::id()));
     let mut ports = (0..12_000)
         .map(|_| 20_000 + (next.fetch_add(1, Ordering::Relaxed) % 12_000) as u16)
         .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    [ports.next().expect("a free port"), ports.next().expect("a second free port")]
+    [(); 3].map(|()| ports.next().expect("a free port"))
 }
 
 #[tokio::test]
 async fn a_broker_keeps_its_records_when_it_ends_and_starts_again() {
-    let broker = Broker::start(Options { properties: vec!["message.max.bytes=2000000".to_owned()] });
+    let broker = Broker::start(Options { secure: true, properties: vec!["message.max.bytes=2000000".to_owned()] });
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", broker.bootstrap()).set("message.max.bytes", "2000000");
     let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
@@ -191,6 +214,15 @@ async fn a_broker_keeps_its_records_when_it_ends_and_starts_again() {
         broker.restart();
         let reader: BaseConsumer = config.create().unwrap();
         assert_eq!(reader.fetch_watermarks("kept", 0, Duration::from_secs(30)).unwrap(), (0, 1));
+        // users and certificate are as they were
+        for (mechanism, (user, password)) in [("SCRAM-SHA-256", ALICE), ("SCRAM-SHA-512", ALICE), ("PLAIN", BOB)] {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", broker.secure_bootstrap()).set("security.protocol", "sasl_ssl");
+            config.set("ssl.ca.location", broker.ca().to_str().unwrap()).set("sasl.mechanism", mechanism);
+            let reader: BaseConsumer =
+                config.set("sasl.username", user).set("sasl.password", password).create().unwrap();
+            assert_eq!(reader.fetch_watermarks("kept", 0, Duration::from_secs(30)).unwrap(), (0, 1), "{mechanism}");
+        }
     }
 }
 

@@ -3,11 +3,15 @@
 # It listens on loopback only and keeps everything it writes in the folder that it is given.
 #
 #   tests/broker.sh prepare                        fetch the jars and make the class archive, once
-#   tests/broker.sh exec DIR PORT CPORT [K=V]...   become the broker; its log goes to standard output
+#   tests/broker.sh exec DIR PORT CPORT [sasl_ssl=SPORT] [K=V]...
+#                                                  become the broker; its log goes to standard output
 #   tests/broker.sh start DIR [PORT]               start it in the background, wait, print its address
 #   tests/broker.sh stop DIR                       stop what `start` started, and remove DIR
+#   tests/broker.sh certificate DIR                make DIR/ca.pem, and with it DIR/server.pem: key and certificate
 #
-# PORT is for clients, CPORT for the controller; K=V are further lines of server.properties.
+# PORT is for clients, CPORT for the controller; K=V are further lines of server.properties. With SPORT there is a
+# second listener for clients, SASL over TLS: users alice (SCRAM-SHA-256 and -512) and bob (PLAIN), their passwords
+# alice-secret and bob-secret, and DIR/tls/ca.pem is the authority to trust.
 set -eu
 
 kafka=4.4.0
@@ -99,10 +103,53 @@ free_port() {
     echo "$port"
 }
 
-# launch DIR PORT CPORT [K=V]...: becomes the broker.
+# An authority of its own, and a certificate for loopback signed by it, as Kafka reads them: PEM, the key first.
+certificate() {
+    need openssl openssl "openssl (for the listener that speaks TLS)"
+    mkdir -p "$1"
+    key="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout"
+    echo "subjectAltName=DNS:localhost,IP:127.0.0.1" >"$1/server.ext"
+    # shellcheck disable=SC2086 # $key is words, not one argument
+    {
+        openssl req -x509 $key "$1/ca.key" -out "$1/ca.pem" -days 3650 -subj "/CN=sluice test authority" &&
+            openssl req -new $key "$1/server.key" -out "$1/server.csr" -subj "/CN=sluice test broker" &&
+            openssl x509 -req -in "$1/server.csr" -CA "$1/ca.pem" -CAkey "$1/ca.key" -CAcreateserial -days 3650 \
+                -extfile "$1/server.ext" -out "$1/server.crt"
+    } >"$1/log" 2>&1 || fail "openssl made no certificate: $(tail -n 3 "$1/log")"
+    cat "$1/server.key" "$1/server.crt" "$1/ca.pem" >"$1/server.pem"
+}
+
+# secure DIR: the lines of server.properties for SASL over TLS; the listener itself stands in `launch`.
+secure() {
+    [ -f "$1/tls/server.pem" ] || certificate "$1/tls"
+    listener=listener.name.sasl_ssl
+    module=org.apache.kafka.common.security
+    cat <<CONF
+$listener.ssl.keystore.type=PEM
+$listener.ssl.keystore.location=$1/tls/server.pem
+$listener.ssl.client.auth=none
+$listener.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
+$listener.scram-sha-256.sasl.jaas.config=$module.scram.ScramLoginModule required;
+$listener.scram-sha-512.sasl.jaas.config=$module.scram.ScramLoginModule required;
+$listener.plain.sasl.jaas.config=$module.plain.PlainLoginModule required user_bob="bob-secret";
+CONF
+}
+
+# launch DIR PORT CPORT [sasl_ssl=SPORT] [K=V]...: becomes the broker.
 launch() {
     dir=$1 port=$2 cport=$3
     shift 3
+    clients=PLAINTEXT://127.0.0.1:$port
+    protocols=PLAINTEXT:PLAINTEXT
+    sport=
+    case ${1:-} in
+    sasl_ssl=*)
+        sport=${1#sasl_ssl=}
+        clients=$clients,SASL_SSL://127.0.0.1:$sport
+        protocols=$protocols,SASL_SSL:SASL_SSL
+        shift
+        ;;
+    esac
     mkdir -p "$dir"
     cat >"$dir/server.properties" <<CONF
 process.roles=broker,controller
@@ -110,9 +157,9 @@ node.id=1
 controller.quorum.voters=1@127.0.0.1:$cport
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$cport
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=$clients,CONTROLLER://127.0.0.1:$cport
+advertised.listeners=$clients
+listener.security.protocol.map=$protocols,CONTROLLER:PLAINTEXT
 log.dirs=$dir/data
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
@@ -126,10 +173,17 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 log.cleaner.dedupe.buffer.size=4194304
 CONF
+    [ -z "$sport" ] || secure "$dir" >>"$dir/server.properties"
     for line in "$@"; do echo "$line" >>"$dir/server.properties"; done
     if [ ! -f "$dir/data/meta.properties" ]; then
+        set --
+        if [ -n "$sport" ]; then
+            for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do
+                set -- "$@" --add-scram "$mechanism=[name=alice,password=alice-secret]"
+            done
+        fi
         java -cp "$home/libs/*" "-Dlog4j2.configurationFile=$home/log4j2.properties" -Xmx128m -XX:TieredStopAtLevel=1 \
-            kafka.tools.StorageTool format --cluster-id MkU3OEVBNTcwNTJENDM2Qg --config "$dir/server.properties"
+            kafka.tools.StorageTool format --cluster-id MkU3OEVBNTcwNTJENDM2Qg --config "$dir/server.properties" "$@"
     fi
     if [ -n "${archive_to:-}" ]; then
         classes="-XX:ArchiveClassesAtExit=$archive_to"
@@ -175,7 +229,7 @@ stop() {
 }
 
 usage() {
-    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d' >&2
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 
@@ -195,6 +249,10 @@ start)
 stop)
     [ $# -eq 2 ] || usage
     stop "$2"
+    ;;
+certificate)
+    [ $# -eq 2 ] || usage
+    certificate "$2"
     ;;
 *) usage ;;
 esac

@@ -1,13 +1,27 @@
-//! The main job on a real Kafka: four partitions, killed and resumed, read back by another Delta reader.
+//! The main job on a real Kafka: four partitions, killed and resumed, alone and in a group, read back by another Delta reader.
 
 use crate::broker;
 use crate::project::{Counted, Project, VISITS_SQL, visits_toml};
+
+mod broker_faults;
+mod group;
+mod live;
+mod member;
+mod positions;
+mod proof;
+mod proxy;
+mod security;
+mod topic;
+mod topics;
 
 /// A pipeline over a topic of its own, which holds generated visits in four partitions.
 fn visits(records: u64, extra: &str) -> (Project, serde_json::Value) {
     let broker = broker::shared().bootstrap();
     let topic = broker::topic("visits");
-    let toml = visits_toml(&format!("kafka = [\"{topic}\"]"), &format!("{extra}\n[kafka]\nbrokers = \"{broker}\"\n"));
+    // a group of its own, which notices soon that a process was killed
+    let session = "\"session.timeout.ms\" = 2000\n\"heartbeat.interval.ms\" = 500";
+    let kafka = format!("{extra}\n[kafka]\nbrokers = \"{broker}\"\n[kafka.properties]\n{session}\n");
+    let toml = visits_toml(&format!("kafka = [\"{topic}\"]\ngroup = \"{topic}\""), &kafka);
     let project = Project::new(&[("sluice.toml", &toml), ("visits.sql", VISITS_SQL)]);
     let records = records.to_string();
     let generate = ["generate", "visits", "--records", &records, "--topic", &topic, "--brokers", &broker];

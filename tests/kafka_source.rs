@@ -5,8 +5,6 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -19,6 +17,9 @@ use sluice_host::source::kafka::produce::Producer;
 use sluice_host::source::{Command, Intake, Known, Source, StartAt};
 
 use crate::broker;
+
+mod positions;
+mod stalled;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -37,9 +38,15 @@ struct Process<'a> {
 struct State {
     batches: Vec<RawBatch>,
     refused: usize,
+    /// offers that were given back because there was no room
+    refusals: usize,
     commands: VecDeque<Command>,
     lag: BTreeMap<TopicPartition, u64>,
+    /// how often the lag was told
+    reports: usize,
     flushes: usize,
+    /// partitions that were lost without notice
+    lost: usize,
     /// what the next flush leads to
     on_flush: Option<Command>,
     is_full: bool,
@@ -111,6 +118,7 @@ impl Intake for Process<'_> {
 
     fn offer(&self, batch: RawBatch) -> Result<Option<RawBatch>> {
         if self.state().is_full {
+            self.change(|state| state.refusals += 1);
             let state = self.state();
             let _ = self.changed.wait_timeout_while(state, Duration::from_millis(100), |s| s.is_full && !s.stopping);
             return Ok(Some(batch));
@@ -136,10 +144,15 @@ impl Intake for Process<'_> {
         Ok(())
     }
 
-    fn lost(&self, _: &[TopicPartition]) {}
+    fn lost(&self, partitions: &[TopicPartition]) {
+        self.change(|state| state.lost += partitions.len());
+    }
 
     fn lag(&self, lag: BTreeMap<TopicPartition, u64>) {
-        self.change(|state| state.lag = lag);
+        self.change(|state| {
+            state.lag = lag;
+            state.reports += 1;
+        });
     }
 
     fn command(&self) -> Option<Command> {
@@ -206,10 +219,6 @@ fn diverged(result: Result<Vec<(i32, i64, Option<String>)>>) -> String {
     }
 }
 
-fn admin() -> AdminClient<DefaultClientContext> {
-    ClientConfig::new().set("bootstrap.servers", broker::shared().bootstrap()).create().unwrap()
-}
-
 #[test]
 fn four_partitions_are_read_whole_and_once() {
     let topic = topic_with("whole", 4, 40_000);
@@ -256,52 +265,6 @@ fn an_empty_topic_ends_too() {
     let ledger = Ledger::default();
     assert_eq!(read(&ledger, &settings(&topic, StartPoint::Earliest)).unwrap(), []);
     assert_eq!(ledger.positions(), [0; 3]);
-}
-
-#[test]
-fn positions_that_the_log_does_not_have_are_refused() {
-    let topic = topic_with("beyond", 1, 10);
-    let start = settings(&topic, StartPoint::Earliest);
-    let ledger = Ledger::default();
-    read(&ledger, &start).unwrap();
-
-    ledger.set(&topic, 0, |known| known.offset = 11);
-    let text = diverged(read(&ledger, &start));
-    assert!(
-        text.contains(&format!("{topic}/0: the next offset in the ledger is 11, but the log ends at 10")),
-        "{text}"
-    );
-
-    let mut cut = TopicPartitionList::new();
-    cut.add_partition_offset(&topic, 0, Offset::Offset(5)).unwrap();
-    futures::executor::block_on(admin().delete_records(&cut, &AdminOptions::new())).unwrap();
-    ledger.set(&topic, 0, |known| known.offset = 4);
-    let text = diverged(read(&ledger, &start));
-    assert!(text.contains("the log begins at 5 (and ends at 10): 1 offsets are gone"), "{text}");
-    assert!(text.contains(&format!("`sluice reset {topic}/0=5 --gap`")), "{text}");
-
-    ledger.set(&topic, 0, |known| known.offset = 5);
-    assert_eq!(read(&ledger, &start).unwrap().len(), 5, "the first offset that is left is fine");
-}
-
-#[test]
-fn a_topic_that_was_made_anew_is_refused_until_its_position_is_reset() {
-    let topic = topic_with("anew", 1, 10);
-    let start = settings(&topic, StartPoint::Earliest);
-    let ledger = Ledger::default();
-    read(&ledger, &start).unwrap();
-    let admin = admin();
-    futures::executor::block_on(admin.delete_topics(&[&topic], &AdminOptions::new())).unwrap()[0].as_ref().unwrap();
-    write(&topic, 1, 0..20);
-    let text = diverged(read(&ledger, &start));
-    assert!(text.contains("was deleted and made again") && text.contains("topic id"), "{text}");
-    assert!(text.contains(&format!("`sluice reset {topic}/0=0`")), "{text}");
-
-    let id = || ledger.0.lock().unwrap()[&TopicPartition::new(&*topic, 0)].topic_id.clone();
-    let old = id();
-    ledger.set(&topic, 0, |known| *known = Known { offset: 0, topic_id: None });
-    assert_eq!(read(&ledger, &start).unwrap().len(), 20);
-    assert!(id().is_some() && id() != old, "the ledger learns the id of the new topic");
 }
 
 #[test]
@@ -398,28 +361,6 @@ fn two_members_of_a_group_share_the_partitions_and_every_record_is_taken_once() 
     let all: Vec<_> = one.records().into_iter().chain(two.records()).collect();
     let distinct: BTreeSet<_> = all.iter().map(|r| (r.0, r.1)).collect();
     assert_eq!((all.len(), distinct.len()), (8_004, 8_004));
-}
-
-#[test]
-fn a_queue_that_was_full_for_long_loses_nothing() {
-    let topic = topic_with("full", 2, 30_000);
-    let ledger = Ledger::default();
-    let process = Process::of(&ledger);
-    process.change(|state| state.is_full = true);
-    std::thread::scope(|scope| {
-        let run =
-            scope.spawn(|| KafkaSource::new(&settings(&topic, StartPoint::Earliest)).unwrap().run(&process, true));
-        process.until("the partitions are known", |state| state.lag.len() == 2);
-        // longer than the source waits before it pauses
-        let begun = Instant::now();
-        let _ = process.changed.wait_timeout_while(process.state(), Duration::from_millis(1500), |_| true);
-        assert!(begun.elapsed() >= Duration::from_millis(1500));
-        assert_eq!(process.count(), 0);
-        process.change(|state| state.is_full = false);
-        run.join().unwrap().unwrap();
-    });
-    assert_eq!((process.count(), process.state().refused), (30_000, 0));
-    assert_eq!(ledger.positions(), [15_000; 2]);
 }
 
 #[test]

@@ -57,15 +57,38 @@ pub struct Known {
     pub topic_id: Option<String>,
 }
 
+/// What a source says of itself, for whoever watches; nothing depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// the group gave it partitions, or said that there are none to give
+    Assigned,
+    /// the group took partitions from it, and waited
+    Revoked,
+    /// partitions are gone without notice
+    Lost,
+    /// whether it reads nothing for want of room
+    Paused(bool),
+    /// whether it can reach what it reads from
+    Reachable(bool),
+}
+
 /// The command by which an operator sets a position, for messages: as it is typed into a shell.
 pub(crate) fn reset_command(partition: &TopicPartition, to: i64, gap: bool) -> String {
-    let position = format!("{partition}={to}");
+    reset_commands(&BTreeMap::from([(partition, to)]), gap)
+}
+
+/// The same for several positions.
+pub(crate) fn reset_commands(positions: &BTreeMap<&TopicPartition, i64>, gap: bool) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/=._-+:@%".contains(c);
-    let position = match position.chars().all(is_plain) {
-        true => position,
-        false => format!("'{}'", position.replace('\'', r"'\''")),
+    let typed = |(partition, to): (&&TopicPartition, &i64)| {
+        let position = format!("{partition}={to}");
+        match position.chars().all(is_plain) {
+            true => position,
+            false => format!("'{}'", position.replace('\'', r"'\''")),
+        }
     };
-    format!("sluice reset {position}{}", if gap { " --gap" } else { "" })
+    let positions: Vec<String> = positions.iter().map(typed).collect();
+    format!("sluice reset {}{}", positions.join(" "), if gap { " --gap" } else { "" })
 }
 
 /// The pipeline as a source sees it. Calls may come from inside librdkafka's rebalance callback.
@@ -95,6 +118,11 @@ pub trait Intake: Send + Sync {
 
     /// How far behind the source is, per partition, in records; for the lag on the screen and in metrics.
     fn lag(&self, lag: BTreeMap<TopicPartition, u64>);
+
+    /// Takes note of what the source says of itself.
+    fn notice(&self, notice: Notice) {
+        let _ = notice;
+    }
 
     /// The next thing to do beside reading, if any.
     fn command(&self) -> Option<Command>;

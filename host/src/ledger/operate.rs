@@ -62,13 +62,7 @@ pub async fn adopt(
     seen: impl AsyncFn() -> Result<BTreeMap<TopicPartition, Seen>>,
 ) -> Result<Done> {
     loop {
-        let fold = ledger.fold().await.map_err(|error| match error {
-            Error::Diverged(why) => Error::Diverged(format!(
-                "{why}. To adopt without it, move the folders `ledger` and `checkpoint` out of {} first, and keep them",
-                ledger.state
-            )),
-            other => other,
-        })?;
+        let fold = ledger.fold().await?;
         // A table that is not the bound one says nothing of this ledger: its mark may be of an adoption that was
         // interrupted between the mark and the entry.
         let bound = |table: &Table| fold.tables.get(&table.outcome).is_none_or(|bound| *bound == table.identity);
@@ -87,6 +81,7 @@ pub async fn adopt(
             counts: Counts::default(),
             sinks: BTreeMap::new(),
             tables: tables.iter().map(|one| (one.table.outcome, one.table.identity.clone())).collect(),
+            swept: Vec::new(),
         };
         let mut lines = Vec::new();
         if lost {
@@ -120,7 +115,7 @@ fn lag(tables: &[Adoptable<'_>], highest: u64, accept: bool, lines: &mut Vec<Str
     if !behind.is_empty() && !accept {
         return Err(Error::Diverged(format!(
             "{}: whether the lost entries had rows for it cannot be known, and such rows would be missing for good. \
-             `--accept-lag` adopts all the same",
+             `sluice adopt --accept-lag` adopts all the same",
             behind.join("; ")
         )));
     }
@@ -166,7 +161,7 @@ pub struct NewPosition {
 }
 
 /// Sets positions anew. Forward only with `gap`, which gives up the offsets in between as lost; back always, and records
-/// from there on are judged again, into rows of a new entry.
+/// from there on are judged again, into rows of a new entry. In a topic that was made anew there is no forward and no back.
 pub async fn reset(ledger: &Ledger, generation: &str, to: &[NewPosition], gap: bool) -> Result<Done> {
     if to.is_empty() {
         return Err(Error::Config("no position was named: say which partition goes where, `visits/0=4711`".into()));
@@ -177,7 +172,17 @@ pub async fn reset(ledger: &Ledger, generation: &str, to: &[NewPosition], gap: b
         let mut lines = Vec::new();
         for new in to {
             let NewPosition { partition, to, topic_id } = new;
-            let at = fold.positions.get(partition).map(|position| position.offset);
+            let position = fold.positions.get(partition);
+            let at = position.map(|position| position.offset);
+            let known_id = position.and_then(|position| position.topic_id.as_ref());
+            let is_other = topic_id.is_some() && known_id.is_some_and(|known| Some(known) != topic_id.as_ref());
+            if gap && is_other {
+                return Err(Error::Config(format!(
+                    "topic {} was deleted and made again, and a gap is one in the same log: without `--gap` the position \
+                     is set anew",
+                    partition.topic
+                )));
+            }
             let from = match (at, gap) {
                 (Some(at), true) if *to < at => {
                     return Err(Error::Config(format!(
@@ -189,6 +194,12 @@ pub async fn reset(ledger: &Ledger, generation: &str, to: &[NewPosition], gap: b
                     return Err(Error::Config(format!(
                         "{partition} has no position yet, so that nothing of it is lost"
                     )));
+                }
+                (Some(at), false) if is_other => {
+                    lines.push(format!(
+                        "{partition}: set from {at} of the old topic to {to} of the one that is there now"
+                    ));
+                    *to
                 }
                 (Some(at), false) if *to > at => {
                     return Err(Error::Config(format!(
@@ -231,6 +242,7 @@ pub async fn reset(ledger: &Ledger, generation: &str, to: &[NewPosition], gap: b
             counts: Counts::default(),
             sinks: BTreeMap::new(),
             tables: BTreeMap::new(),
+            swept: Vec::new(),
         };
         // under this very number: what was said holds for the positions that were looked at
         if ledger.append_as(fold.head + 1, &entry).await? {

@@ -177,7 +177,8 @@ impl FilesSource {
         let reading = |line: i64| format!("cannot read {} at line {line}", found.path.display());
 
         let opened = File::open(&found.path).doing(|| reading(1))?;
-        let content = Content::new(opened, Format::of(&found.path), self.progress.done.clone()).doing(|| reading(1))?;
+        let (format, done) = (Format::of(&found.path), self.progress.done.clone());
+        let content = Content::of(opened, format, &survey, done).doing(|| reading(1))?;
         let mut lines = Lines::new(content, from, self.bounds);
         loop {
             let cut = lines.next().map_err(|error| {
@@ -202,8 +203,17 @@ impl FilesSource {
             }
         }
         let end = lines.line();
-        let identity = lines.into_input().finish().doing(|| reading(end))?;
-        if identity != survey.identity {
+        let is_same = match lines.into_input().compare(&survey).doing(|| reading(end))? {
+            Some(is_same) => is_same,
+            // something about it changed, if only its rights or the number of its names
+            None => match identity::survey(&found.path, false, &|| intake.stopping()) {
+                Ok(again) => again.identity == survey.identity,
+                Err(SurveyError::Stopped) => return Ok(()),
+                Err(SurveyError::Changed) => false,
+                Err(SurveyError::Io(error)) => return Err(Error::environment(reading(end), error)),
+            },
+        };
+        if !is_same {
             return Err(changed_meanwhile(&found));
         }
         self.files[index].survey = Some(Survey { lines: Some(end - 1), ..survey });

@@ -6,28 +6,32 @@
 //!
 //! Everything happens on the thread that calls [`Source::run`]; librdkafka's own threads fetch ahead, up to a bound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::record::{Positions, RawBatch, TopicPartition};
-use crate::source::{Command, Intake, Source, reset_command};
+use crate::source::{Command, Intake, Notice, Source};
 
 mod assign;
 mod batch;
+mod changed;
 mod native;
+mod position;
 pub mod produce;
 mod reach;
+mod seek;
 mod settings;
 mod trouble;
 
-use assign::{Part, list};
+use assign::{Part, Start, list};
 use batch::{Payload, Pending};
 use native::{ClientError, Consumer, Message, Polled};
+pub use position::Log;
 use trouble::Trouble;
 
 /// How long to wait for records when there are none: a stop is heard within this.
@@ -62,10 +66,26 @@ impl KafkaSource {
     }
 }
 
+/// Asks the brokers of `source` what the logs of these partitions are now: for commands of an operator.
+pub fn logs(source: &config::KafkaSource, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, Log>> {
+    let KafkaSource { settings, brokers, .. } = KafkaSource::new(source)?;
+    let consumer = Consumer::new(&settings).map_err(settings::refused)?;
+    let mut trouble = Trouble::default();
+    let topics: BTreeSet<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
+    let topics: Vec<&str> = topics.into_iter().collect();
+    reach::topics(&consumer, &|| false, &mut trouble, &topics, &brokers)?;
+    let logs = assign::logs(&consumer, &|| false, &trouble, partitions)?;
+    Ok(logs.unwrap_or_default()) // nobody asks it to stop
+}
+
 impl Source for KafkaSource {
     fn describe(&self) -> String {
         let name = |topic: &String| match topic.strip_prefix('^') {
-            Some(pattern) => format!("topics like {pattern}"),
+            // as the user wrote it, see `config`
+            Some(whole) => {
+                let pattern = whole.strip_prefix('(').and_then(|rest| rest.strip_suffix(")$")).unwrap_or(whole);
+                format!("topics like {pattern}")
+            }
             None => topic.clone(),
         };
         self.source.topics.iter().map(name).collect::<Vec<_>>().join(", ")
@@ -75,9 +95,10 @@ impl Source for KafkaSource {
         let consumer = Consumer::new(&self.settings).map_err(settings::refused)?;
         let mut trouble = Trouble::default();
         let topics: Vec<&str> = self.source.topics.iter().map(String::as_str).collect();
-        if !reach::topics(&consumer, intake, &mut trouble, &topics, &self.brokers)? {
+        let stopping = || intake.stopping();
+        let Some(known) = reach::topics(&consumer, &stopping, &mut trouble, &topics, &self.brokers)? else {
             return Ok(());
-        }
+        };
         consumer
             .base()
             .subscribe(&topics)
@@ -87,6 +108,7 @@ impl Source for KafkaSource {
             intake,
             consumer: &consumer,
             until_end,
+            known,
             parts: BTreeMap::new(),
             current: None,
             pending: Pending::default(),
@@ -107,6 +129,8 @@ struct Reader<'a> {
     intake: &'a dyn Intake,
     consumer: &'a Consumer,
     until_end: bool,
+    /// topics that were there before any of them was read
+    known: BTreeSet<String>,
     parts: BTreeMap<TopicPartition, Part>,
     /// topic handle, partition and place in `pending` of the last record: most records come from where the last came
     current: Option<(usize, i32, usize)>,
@@ -166,6 +190,7 @@ impl Reader<'_> {
                 }
                 Polled::End(partition, offset) => self.end(&partition, offset),
                 Polled::Error(error) => return self.failed(&error),
+                Polled::MadeAnew(topic, id) => self.made_anew(&topic, &id)?,
                 Polled::Assign(partitions) => return self.assign(&partitions),
                 Polled::Revoke(partitions) => return self.revoke(&partitions),
                 Polled::Warning(text) => self.trouble.warned(text),
@@ -241,6 +266,7 @@ impl Reader<'_> {
             let all = list(self.parts.iter().map(|(partition, part)| (partition, part.next)));
             self.consumer.base().pause(&all).map_err(|e| self.trouble.failed("cannot pause partitions", &e))?;
             self.is_paused = true;
+            self.intake.notice(Notice::Paused(true));
         }
         Ok(())
     }
@@ -249,6 +275,7 @@ impl Reader<'_> {
     fn resume(&mut self) -> Result<()> {
         if self.is_paused {
             self.is_paused = false;
+            self.intake.notice(Notice::Paused(false));
             let all: Positions = self.parts.keys().map(|p| (p.clone(), self.position(p))).collect();
             self.seek(&all)?;
             let all = list(all.iter().map(|(partition, offset)| (partition, *offset)));
@@ -268,12 +295,8 @@ impl Reader<'_> {
             return Ok(());
         }
         let wanted = list(positions.iter().map(|(partition, offset)| (partition, *offset)));
-        let sought = self
-            .consumer
-            .base()
-            .seek_partitions(wanted, Duration::from_secs(5))
-            .and_then(|list| list.elements().iter().try_for_each(|element| element.error()));
-        sought.map_err(|e| self.trouble.failed(format!("cannot go back to {}", shown(positions)), &e))
+        seek::seek(self.consumer, wanted)
+            .map_err(|e| self.trouble.failed(format!("cannot go back to {}", shown(positions)), &e))
     }
 
     /// Does what the pipeline wants beside reading. Answers whether something is to be read again.
@@ -323,7 +346,7 @@ impl Reader<'_> {
 
     fn assign(&mut self, partitions: &[TopicPartition]) -> Result<()> {
         let is_cooperative = self.is_cooperative();
-        let start = self.source.source.start;
+        let start = Start { point: self.source.source.start, known: &self.known };
         let Some(parts) = assign::resolve(self.consumer, self.intake, &self.trouble, start, partitions)? else {
             return Ok(()); // asked to stop: closing answers the group
         };
@@ -337,7 +360,9 @@ impl Reader<'_> {
         for (partition, part) in &parts {
             tracing::info!(%partition, offset = part.next, end = part.end, "partition assigned");
         }
+        self.intake.notice(Notice::Assigned);
         self.parts.extend(parts);
+        self.trouble.over(); // the group let us in
         self.current = None;
         self.assigned = Some(Instant::now());
         self.lag_due = Instant::now();
@@ -349,11 +374,13 @@ impl Reader<'_> {
         if base.assignment_lost() {
             tracing::warn!(partitions = partitions.len(), "partitions were lost to another member of the group");
             self.forget(|partition| partitions.contains(partition));
+            self.intake.notice(Notice::Lost);
             self.intake.lost(partitions);
         } else if partitions.iter().any(|partition| self.parts.contains_key(partition)) {
             // what is not in the ledger before another member begins would be judged twice, and dropped once
             self.hand_over_all()?;
             self.intake.flush()?;
+            self.intake.notice(Notice::Revoked);
         }
         for partition in partitions {
             tracing::info!(%partition, "partition revoked");
@@ -390,37 +417,15 @@ impl Reader<'_> {
 
     fn failed(&mut self, error: &ClientError) -> Result<()> {
         if error.code == RDKafkaErrorCode::AutoOffsetReset {
-            return Err(self.out_of_range(error));
+            return self.out_of_range(error);
         }
-        match self.trouble.note(error, &self.source.brokers) {
-            Some(error) => Err(error),
-            None => Ok(()),
+        let Some(end) = self.trouble.note(error, &self.source.brokers) else { return Ok(()) };
+        if trouble::is_gone(error.code) {
+            // what was read may be all that there is of it now
+            self.hand_over_all()?;
+            self.intake.flush()?;
         }
-    }
-
-    /// The offsets that should come next are not there (any more).
-    fn out_of_range(&self, error: &ClientError) -> Error {
-        let Some((partition, _)) = &error.partition else {
-            return Error::Diverged(format!("offsets are out of range: {}", error.text));
-        };
-        let next = self.position(partition);
-        let marks = self.consumer.base().fetch_watermarks(&partition.topic, partition.partition, IDLE * 10);
-        let anew = reset_command(partition, 0, false);
-        let (log, way) = match marks {
-            Ok((low, high)) if low > next => {
-                let gap = reset_command(partition, low, true);
-                let way = format!(
-                    "if offsets expired, go on without them by `{gap}`; if the topic was made anew, by `{anew}`"
-                );
-                (format!("[{low}, {high})"), way)
-            }
-            Ok((low, high)) => (format!("[{low}, {high})"), format!("if the topic was made anew, go on by `{anew}`")),
-            Err(_) => ("unknown offsets".to_owned(), "see `sluice reset --help`".to_owned()),
-        };
-        Error::Diverged(format!(
-            "{partition}: the next offset is {next}, and the log has {log} ({}); {way}",
-            error.text
-        ))
+        Err(end)
     }
 
     /// What is due from time to time: the lag, and whether topics and brokers are still there.
@@ -433,6 +438,7 @@ impl Reader<'_> {
                 (partition.clone(), (end - self.position(partition)).max(0) as u64)
             });
             self.intake.lag(lag.collect());
+            self.intake.notice(Notice::Reachable(!self.trouble.is_down()));
         }
         if now >= self.probe_due || (self.trouble.is_down() && now + PROBE - PROBE_DOWN >= self.probe_due) {
             self.probe_due = now + PROBE;
@@ -455,15 +461,9 @@ impl Reader<'_> {
         match answer {
             Ok(ids) => {
                 self.trouble.over();
-                let ids: BTreeMap<String, Option<String>> = ids.into_iter().collect();
-                for (partition, part) in &self.parts {
-                    if let (Some(was), Some(Some(is))) = (&part.topic_id, ids.get(&*partition.topic))
-                        && was != is
-                    {
-                        return Err(assign::recreated(partition, self.position(partition), was, is));
-                    }
-                }
-                Ok(())
+                // from brokers whose fetches know topics by name: whose records were read last, nobody knows
+                ids.into_iter()
+                    .try_for_each(|(topic, id)| id.map_or(Ok(()), |id| self.check(&self.others(&topic, &id))))
             }
             Err(error) if self.trouble.is_long() => Err(trouble::failed(
                 format!("cannot reach any broker of {}", self.source.brokers),

@@ -111,7 +111,7 @@ async fn a_ledger_with_a_hole_is_not_adopted_before_it_is_moved_away() {
     let lake = lake().await;
     std::fs::remove_file(lake.dir.path().join(format!("state/ledger/{:020}.json", 2))).unwrap();
     let error = adopted(&lake, false).await.unwrap_err().to_string();
-    assert!(error.contains("ledger entry 2") && error.contains("move the folders"), "{error}");
+    assert!(error.contains("ledger entry 2") && error.contains("`mv '/"), "{error}");
 }
 
 #[tokio::test]
@@ -134,4 +134,21 @@ async fn positions_go_back_by_word_and_forward_only_as_a_gap() {
     assert_eq!((ledger.head().await.unwrap(), stands().await), (5, 1));
     let kinds: Vec<Kind> = ledger.entries(3, 5).await.unwrap().iter().map(|(_, entry)| entry.kind).collect();
     assert_eq!(kinds, [Kind::Gap, Kind::Reset]);
+}
+
+#[tokio::test]
+async fn a_gap_is_one_in_the_same_log() {
+    let lake = lake().await;
+    let ledger = &lake.ledger;
+    let of = |offset, id: &str| vec![NewPosition { topic_id: Some(id.to_owned()), ..to(offset).remove(0) }];
+    reset(ledger, "g", &of(5, "old"), false).await.unwrap();
+    let error = reset(ledger, "g", &of(9, "new"), true).await.unwrap_err().to_string();
+    assert!(error.contains("topic t was deleted and made again") && error.contains("without `--gap`"), "{error}");
+    reset(ledger, "g", &of(9, "old"), true).await.unwrap();
+    // in another log, 12 is not beyond 9
+    let done = reset(ledger, "g", &of(12, "new"), false).await.unwrap();
+    assert!(done.lines[0].contains("set from 9 of the old topic to 12"), "{done:?}");
+    reset(ledger, "g", &of(0, "new"), false).await.unwrap();
+    let position = ledger.fold().await.unwrap().positions[&TopicPartition::new("t", 0)].clone();
+    assert_eq!((position.offset, position.topic_id.as_deref()), (0, Some("new")));
 }

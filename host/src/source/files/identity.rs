@@ -51,6 +51,34 @@ impl From<&Metadata> for Stamp {
     }
 }
 
+/// When a file's bytes or its entry in the file system last changed: nobody can set that back, and a link or new rights
+/// move it too. `None` where the system does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched(Option<(i64, i64)>);
+
+impl From<&Metadata> for Touched {
+    fn from(metadata: &Metadata) -> Self {
+        #[cfg(unix)]
+        let at = {
+            use std::os::unix::fs::MetadataExt;
+            Some((metadata.ctime(), metadata.ctime_nsec()))
+        };
+        #[cfg(not(unix))]
+        let at = None;
+        Touched(at)
+    }
+}
+
+impl Touched {
+    /// Whether it lies so far back that a later write cannot leave it as it is, however coarse the file system's clock.
+    fn is_settled(self) -> bool {
+        const COARSEST: i64 = 2;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let Ok(now) = now else { return false };
+        self.0.is_some_and(|(seconds, _)| now.as_secs() as i64 - seconds > COARSEST)
+    }
+}
+
 /// What one pass over a file tells, without making records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Survey {
@@ -58,6 +86,8 @@ pub struct Survey {
     pub identity: Identity,
     /// the same before the pass and after it
     pub stamp: Stamp,
+    /// the same before the pass and after it, and long ago; `None` where that is not so
+    pub untouched_since: Option<Touched>,
     /// number of its lines, where they were counted
     pub lines: Option<i64>,
 }
@@ -83,10 +113,13 @@ impl From<io::Error> for SurveyError {
 /// that means to decompress it.
 pub fn survey(path: &Path, count_compressed: bool, stopping: &dyn Fn() -> bool) -> Result<Survey, SurveyError> {
     let file = File::open(path)?;
-    let before = Stamp::from(&file.metadata()?);
+    let metadata = file.metadata()?;
+    let (before, touched) = (Stamp::from(&metadata), Touched::from(&metadata));
+    let was_settled = touched.is_settled();
     let format = Format::of(path);
     let counting = format == Format::Plain || count_compressed;
-    let mut content = Content::new(file, if counting { format } else { Format::Plain }, Arc::default())?;
+    let stored = Stored { file, digest: Some(Sha256::new()), length: 0, read: Arc::default() };
+    let mut content = Content::new(stored, if counting { format } else { Format::Plain })?;
     let mut block = vec![0; 1 << 20];
     let (mut lines, mut last) = (0, b'\n');
     loop {
@@ -104,11 +137,15 @@ pub fn survey(path: &Path, count_compressed: bool, stopping: &dyn Fn() -> bool) 
     }
     lines += i64::from(last != b'\n');
     let after = content.stamp()?;
-    let identity = content.finish()?;
+    let is_untouched = was_settled && content.touched()? == touched;
+    let stored = content.finish()?;
+    let digest = stored.digest.expect("a survey digests").finalize().into();
+    let identity = Identity { digest, length: stored.length };
     if before != after || identity.length != after.length || Stamp::from(&std::fs::metadata(path)?) != before {
         return Err(SurveyError::Changed);
     }
-    Ok(Survey { identity, stamp: after, lines: counting.then_some(lines) })
+    let untouched_since = is_untouched.then_some(touched);
+    Ok(Survey { identity, stamp: after, untouched_since, lines: counting.then_some(lines) })
 }
 
 /// How a file is stored, by its name.
@@ -133,38 +170,47 @@ impl Format {
     }
 }
 
-/// Counts and digests what is read from a file.
-pub struct Digesting {
+/// Counts what is read from a file, and digests it where that is needed.
+pub struct Stored {
     file: File,
-    digest: Sha256,
+    digest: Option<Sha256>,
     length: u64,
     read: Arc<AtomicU64>,
 }
 
-impl Read for Digesting {
+impl Read for Stored {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.file.read(buffer)?;
-        self.digest.update(&buffer[..n]);
+        if let Some(digest) = &mut self.digest {
+            digest.update(&buffer[..n]);
+        }
         self.length += n as u64;
         self.read.fetch_add(n as u64, Ordering::Relaxed);
         Ok(n)
     }
 }
 
-/// The bytes of a file, decompressed, while those that are stored are digested.
+/// The bytes of a file, decompressed.
 pub enum Content {
     /// as they are
-    Plain(Digesting),
+    Plain(Stored),
     /// from gzip
-    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Digesting>>>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Stored>>>),
     /// from zstd
-    Zstd(zstd::Decoder<'static, BufReader<Digesting>>),
+    Zstd(zstd::Decoder<'static, BufReader<Stored>>),
 }
 
 impl Content {
-    /// Reads `file` from its beginning; `read` counts the stored bytes.
-    pub fn new(file: File, format: Format, read: Arc<AtomicU64>) -> io::Result<Content> {
-        let stored = Digesting { file, digest: Sha256::new(), length: 0, read };
+    /// Reads `file`, which was surveyed, from its beginning; `read` counts the stored bytes.
+    ///
+    /// They are digested a second time only where a change could go unnoticed otherwise: a digest is a quarter of all that
+    /// a plain file costs.
+    pub fn of(file: File, format: Format, survey: &Survey, read: Arc<AtomicU64>) -> io::Result<Content> {
+        let digest = survey.untouched_since.is_none().then(Sha256::new);
+        Content::new(Stored { file, digest, length: 0, read }, format)
+    }
+
+    fn new(stored: Stored, format: Format) -> io::Result<Content> {
         let buffered = |stored| BufReader::with_capacity(256 << 10, stored);
         Ok(match format {
             Format::Plain => Content::Plain(stored),
@@ -173,7 +219,7 @@ impl Content {
         })
     }
 
-    fn stored(&self) -> &Digesting {
+    fn stored(&self) -> &Stored {
         match self {
             Content::Plain(stored) => stored,
             Content::Gzip(decoder) => decoder.get_ref().get_ref(),
@@ -186,20 +232,38 @@ impl Content {
         Ok(Stamp::from(&self.stored().file.metadata()?))
     }
 
+    fn touched(&self) -> io::Result<Touched> {
+        Ok(Touched::from(&self.stored().file.metadata()?))
+    }
+
     /// Bytes read so far, as they are stored.
     pub fn stored_bytes_read(&self) -> u64 {
         self.stored().length
     }
 
-    /// The identity, once the end has been read.
-    pub fn finish(self) -> io::Result<Identity> {
+    /// Whether all that was read, to its end, is what was surveyed; `None` where only another survey can tell.
+    pub fn compare(self, survey: &Survey) -> io::Result<Option<bool>> {
+        let touched = self.touched()?;
+        let stored = self.finish()?;
+        if stored.length != survey.identity.length {
+            return Ok(Some(false));
+        }
+        Ok(match stored.digest {
+            Some(digest) => Some(survey.identity.digest == <[u8; 32]>::from(digest.finalize())),
+            None if survey.untouched_since == Some(touched) => Some(true),
+            None => None,
+        })
+    }
+
+    /// Reads what a decoder had no use for.
+    fn finish(self) -> io::Result<Stored> {
         let mut stored = match self {
             Content::Plain(stored) => stored,
             Content::Gzip(decoder) => decoder.into_inner().into_inner(),
             Content::Zstd(decoder) => decoder.finish().into_inner(),
         };
-        io::copy(&mut stored, &mut io::sink())?; // a decoder may have no use for the last bytes
-        Ok(Identity { digest: stored.digest.finalize().into(), length: stored.length })
+        io::copy(&mut stored, &mut io::sink())?;
+        Ok(stored)
     }
 }
 
@@ -227,6 +291,39 @@ mod tests {
         assert_eq!(survey.identity.to_string(), expected);
         assert_eq!(length_of(expected), Some(3));
         assert_eq!(length_of("T2Zm"), None);
+    }
+
+    #[test]
+    fn a_change_is_seen_with_and_without_a_second_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        let compare = |survey: &Survey| {
+            let mut content = Content::of(File::open(&path).unwrap(), Format::Plain, survey, Arc::default()).unwrap();
+            io::copy(&mut content, &mut io::sink()).unwrap();
+            content.compare(survey).unwrap()
+        };
+        let written = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            survey(&path, false, &|| false).unwrap()
+        };
+        let fresh = written("abc");
+        assert_eq!(fresh.untouched_since, None, "written a moment ago");
+        assert_eq!(compare(&fresh), Some(true));
+        std::fs::write(&path, "abd").unwrap();
+        assert_eq!(compare(&fresh), Some(false));
+
+        // as if it had been there for long
+        let touched = |survey: Survey| Survey {
+            untouched_since: Some(Touched::from(&std::fs::metadata(&path).unwrap())),
+            ..survey
+        };
+        let old = touched(written("abc"));
+        assert_eq!(compare(&old), Some(true));
+        std::fs::hard_link(&path, folder.path().join("b.json")).unwrap();
+        let moved = Survey { untouched_since: Some(Touched(Some((0, 0)))), ..old };
+        assert_eq!(compare(&moved), None, "linked, or written: only another digest can tell");
+        std::fs::write(&path, "abcd").unwrap();
+        assert_eq!(compare(&old), Some(false));
     }
 
     #[test]

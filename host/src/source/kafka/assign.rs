@@ -11,11 +11,12 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::native::Consumer;
+use super::position::{self, Log};
 use super::trouble::{Trouble, may_pass};
 use crate::config::StartPoint;
 use crate::error::{Error, Result};
 use crate::record::TopicPartition;
-use crate::source::{Intake, Known, StartAt, reset_command};
+use crate::source::{Intake, StartAt};
 
 /// One request.
 const REQUEST: Duration = Duration::from_millis(900);
@@ -42,12 +43,21 @@ impl Part {
     }
 }
 
+/// Where to begin with what has no position yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    /// as the user wants
+    pub point: StartPoint,
+    /// topics that were there when the run began
+    pub known: &'a BTreeSet<String>,
+}
+
 /// Finds out where to begin with `partitions`, and has the ledger know it. `None`: asked to stop.
 pub fn resolve(
     consumer: &Consumer,
     intake: &dyn Intake,
     trouble: &Trouble,
-    start: StartPoint,
+    start: Start<'_>,
     partitions: &[TopicPartition],
 ) -> Result<Option<BTreeMap<TopicPartition, Part>>> {
     if partitions.is_empty() {
@@ -55,16 +65,27 @@ pub fn resolve(
     }
     // before the ends of the logs are asked for: a process that reads on meanwhile must not look like one ahead of them
     let mut known = intake.positions(partitions)?;
-    let Some(ids) = topic_ids(consumer, intake, trouble, partitions)? else { return Ok(None) };
-    let Some(mut marks) = watermarks(consumer, intake, trouble, partitions)? else { return Ok(None) };
+    let stopping = || intake.stopping();
+    let Some(mut logs) = logs(consumer, &stopping, trouble, partitions)? else { return Ok(None) };
 
-    let unknown: Vec<_> = partitions.iter().filter(|p| !known.contains_key(p)).cloned().collect();
+    let mut unknown: Vec<_> = partitions.iter().filter(|p| !known.contains_key(p)).cloned().collect();
     if !unknown.is_empty() {
-        let Some(offsets) = starts(consumer, intake, trouble, start, &unknown, &marks)? else { return Ok(None) };
+        let mut grown = BTreeSet::new();
+        if start.point == StartPoint::Latest {
+            let Some(met) = meet(consumer, intake, trouble, &unknown)? else { return Ok(None) };
+            let Some(more) = self::logs(consumer, &stopping, trouble, &met.beside)? else { return Ok(None) };
+            unknown.extend(met.beside);
+            logs.extend(more);
+            grown = met.grown;
+        }
+        let is_new = |topic: &str| grown.contains(topic) || !start.known.contains(topic);
+        let Some(offsets) = starts(consumer, &stopping, trouble, start.point, &is_new, &unknown, &logs)? else {
+            return Ok(None);
+        };
         let asked: BTreeMap<_, _> = offsets
             .into_iter()
             .map(|(partition, offset)| {
-                let topic_id = ids.get(&*partition.topic).cloned().flatten();
+                let topic_id = logs[&partition].topic_id.clone();
                 (partition, StartAt { offset, topic_id })
             })
             .collect();
@@ -74,70 +95,66 @@ pub fn resolve(
             .filter(|(p, at)| answer.get(p).is_some_and(|k| k.offset != at.offset))
             .map(|(p, _)| p.clone())
             .collect();
-        let Some(fresh) = watermarks(consumer, intake, trouble, &others)? else { return Ok(None) };
-        marks.extend(fresh);
+        let Some(fresh) = self::logs(consumer, &stopping, trouble, &others)? else { return Ok(None) };
+        logs.extend(fresh);
         known.extend(answer);
     }
 
+    if let Some(partition) = partitions.iter().find(|partition| !known.contains_key(partition)) {
+        return Err(Error::Host(format!("the ledger answered no position for {partition} after its start")));
+    }
+    position::check(partitions.iter().map(|partition| (partition, &known[partition], &logs[partition])))?;
     let mut parts = BTreeMap::new();
     let mut identified = BTreeMap::new();
     for partition in partitions {
-        let position = known
-            .get(partition)
-            .ok_or_else(|| Error::Host(format!("the ledger answered no position for {partition} after its start")))?;
-        let topic_id = ids.get(&*partition.topic).cloned().flatten();
-        let (low, high) = marks[partition];
-        check(partition, position, topic_id.as_deref(), low, high)?;
-        if let (None, Some(id)) = (&position.topic_id, &topic_id) {
+        let (position, Log { topic_id, high, .. }) = (&known[partition], &logs[partition]);
+        if let (None, Some(id)) = (&position.topic_id, topic_id) {
             identified.insert(partition.clone(), id.clone());
         }
-        parts.insert(partition.clone(), Part { topic_id, next: position.offset, end: high, has_ended: false });
+        let part = Part { topic_id: topic_id.clone(), next: position.offset, end: *high, has_ended: false };
+        parts.insert(partition.clone(), part);
     }
     intake.identify(identified);
     Ok(Some(parts))
 }
 
-/// Refuses a position that is not one in this log.
-fn check(partition: &TopicPartition, position: &Known, id: Option<&str>, low: i64, high: i64) -> Result<()> {
-    let next = position.offset;
-    if let (Some(was), Some(is)) = (position.topic_id.as_deref(), id)
-        && was != is
-    {
-        return Err(recreated(partition, next, was, is));
-    }
-    if next < low {
-        return Err(Error::Diverged(format!(
-            "{partition}: the next offset in the ledger is {next}, but the log begins at {low} (and ends at {high}): {} \
-             offsets are gone by retention or deletion; to go on without them, and have the ledger say so: \
-             `{}`",
-            low - next,
-            reset_command(partition, low, true)
-        )));
-    }
-    if next > high {
-        return Err(Error::Diverged(format!(
-            "{partition}: the next offset in the ledger is {next}, but the log ends at {high} (and begins at {low}): the \
-             topic was deleted and made again, or cut; to begin anew, and have the ledger say so: \
-             `{}`",
-            reset_command(partition, low, false)
-        )));
-    }
-    Ok(())
+/// Topics of partitions without a position.
+#[derive(Default)]
+struct Met {
+    /// topics that have positions in the ledger: the partition was added
+    grown: BTreeSet<String>,
+    /// the other partitions of topics that have none
+    beside: Vec<TopicPartition>,
 }
 
-/// The log below a position is not there any more, or no longer the same.
-pub fn recreated(partition: &TopicPartition, next: i64, was: &str, is: &str) -> Error {
-    Error::Diverged(format!(
-        "{partition}: topic {} was deleted and made again: the next offset in the ledger, {next}, is one of topic id \
-         {was}, and the id is now {is}; to begin anew, and have the ledger say so: `{}`",
-        partition.topic,
-        reset_command(partition, 0, false)
-    ))
+/// `latest` is the moment at which a topic is met for the first time, and holds for all its partitions, whoever reads
+/// them: what a partition has that is added later was written after that moment.
+fn meet(
+    consumer: &Consumer,
+    intake: &dyn Intake,
+    trouble: &Trouble,
+    unknown: &[TopicPartition],
+) -> Result<Option<Met>> {
+    let mut met = Met::default();
+    let topics: BTreeSet<&str> = unknown.iter().map(|partition| &*partition.topic).collect();
+    for topic in topics {
+        let doing = || format!("cannot ask for the partitions of {topic}");
+        let call = || consumer.base().fetch_metadata(Some(topic), REQUEST);
+        let Some(metadata) = patiently(&|| intake.stopping(), trouble, doing, call)? else { return Ok(None) };
+        let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        let all: Vec<_> = (0..count as i32).map(|partition| TopicPartition::new(topic, partition)).collect();
+        if intake.positions(&all)?.is_empty() {
+            met.beside.extend(all.into_iter().filter(|partition| !unknown.contains(partition)));
+        } else {
+            met.grown.insert(topic.to_owned());
+        }
+    }
+    Ok(Some(met))
 }
 
 /// Tries until it works, stops working for good, takes too long, or the pipeline stops (`None`).
 fn patiently<T>(
-    intake: &dyn Intake,
+    stopping: &dyn Fn() -> bool,
     trouble: &Trouble,
     doing: impl Fn() -> String,
     mut call: impl FnMut() -> KafkaResult<T>,
@@ -146,7 +163,7 @@ fn patiently<T>(
     loop {
         match call() {
             Ok(answer) => return Ok(Some(answer)),
-            Err(_) if intake.stopping() => return Ok(None),
+            Err(_) if stopping() => return Ok(None),
             Err(error) if may_pass(&error) && begun.elapsed() < PATIENCE => {
                 tracing::debug!(%error, doing = doing(), "trying again");
                 std::thread::sleep(Duration::from_millis(50)); // many of these errors come at once
@@ -156,50 +173,52 @@ fn patiently<T>(
     }
 }
 
-fn topic_ids(
+/// What the logs of these partitions are now. `None`: asked to stop.
+pub fn logs(
     consumer: &Consumer,
-    intake: &dyn Intake,
+    stopping: &dyn Fn() -> bool,
     trouble: &Trouble,
     partitions: &[TopicPartition],
-) -> Result<Option<BTreeMap<String, Option<String>>>> {
+) -> Result<Option<Logs>> {
     let topics: BTreeSet<&str> = partitions.iter().map(|p| &*p.topic).collect();
     let topics: Vec<&str> = topics.into_iter().collect();
+    if topics.is_empty() {
+        return Ok(Some(Logs::new()));
+    }
     let doing = || format!("cannot ask for the ids of topics {}", topics.join(", "));
     let call = || consumer.topic_ids(&topics, REQUEST).map_err(|e| KafkaError::MetadataFetch(e.code));
-    Ok(patiently(intake, trouble, doing, call)?.map(|ids| ids.into_iter().collect()))
-}
-
-type Watermarks = BTreeMap<TopicPartition, (i64, i64)>;
-
-fn watermarks(
-    consumer: &Consumer,
-    intake: &dyn Intake,
-    trouble: &Trouble,
-    partitions: &[TopicPartition],
-) -> Result<Option<Watermarks>> {
-    let mut marks = BTreeMap::new();
+    let Some(ids) = patiently(stopping, trouble, doing, call)? else { return Ok(None) };
+    let ids: BTreeMap<String, Option<String>> = ids.into_iter().collect();
+    let mut logs = Logs::new();
     for partition in partitions {
         let doing = || format!("cannot ask for the offsets of {partition}");
         let call = || consumer.base().fetch_watermarks(&partition.topic, partition.partition, REQUEST);
-        let Some(mark) = patiently(intake, trouble, doing, call)? else { return Ok(None) };
-        marks.insert(partition.clone(), mark);
+        let Some((low, high)) = patiently(stopping, trouble, doing, call)? else { return Ok(None) };
+        let topic_id = ids.get(&*partition.topic).cloned().flatten();
+        logs.insert(partition.clone(), Log { topic_id, low, high });
     }
-    Ok(Some(marks))
+    Ok(Some(logs))
 }
 
-/// The first offsets to read, as the user wants.
+/// What the log of each partition is.
+pub type Logs = BTreeMap<TopicPartition, Log>;
+
+/// The first offsets to read, as the user wants. `is_new`: topics of which everything is later than `latest`.
 fn starts(
     consumer: &Consumer,
-    intake: &dyn Intake,
+    stopping: &dyn Fn() -> bool,
     trouble: &Trouble,
     start: StartPoint,
+    is_new: &dyn Fn(&str) -> bool,
     partitions: &[TopicPartition],
-    marks: &Watermarks,
+    logs: &Logs,
 ) -> Result<Option<BTreeMap<TopicPartition, i64>>> {
-    let of = |choose: fn((i64, i64)) -> i64| partitions.iter().map(|p| (p.clone(), choose(marks[p]))).collect();
-    Ok(Some(match start {
-        StartPoint::Earliest => of(|(low, _)| low),
-        StartPoint::Latest => of(|(_, high)| high),
+    let of = |choose: &dyn Fn(&TopicPartition, &Log) -> i64| {
+        Some(partitions.iter().map(|partition| (partition.clone(), choose(partition, &logs[partition]))).collect())
+    };
+    Ok(match start {
+        StartPoint::Earliest => of(&|_, log| log.low),
+        StartPoint::Latest => of(&|partition, log| if is_new(&partition.topic) { log.low } else { log.high }),
         StartPoint::Timestamp(time) => {
             let list = list(partitions.iter().map(|p| (p, time)));
             let doing = || format!("cannot ask for the offsets at {time} ms since the epoch");
@@ -208,21 +227,16 @@ fn starts(
                 answer.elements().iter().try_for_each(|element| element.error())?;
                 Ok(answer)
             };
-            let Some(answer) = patiently(intake, trouble, doing, call)? else { return Ok(None) };
-            partitions
-                .iter()
-                .map(|partition| {
-                    let (low, high) = marks[partition];
-                    let found = answer.find_partition(&partition.topic, partition.partition);
-                    let offset = match found.map(|element| element.offset()) {
-                        Some(Offset::Offset(offset)) => offset.max(low),
-                        Some(_) | None => high, // no record at or after that time yet
-                    };
-                    (partition.clone(), offset)
-                })
-                .collect()
+            let Some(answer) = patiently(stopping, trouble, doing, call)? else { return Ok(None) };
+            of(&|partition, log| {
+                let found = answer.find_partition(&partition.topic, partition.partition);
+                match found.map(|element| element.offset()) {
+                    Some(Offset::Offset(offset)) => offset.max(log.low),
+                    Some(_) | None => log.high, // no record at or after that time yet
+                }
+            })
         }
-    }))
+    })
 }
 
 /// Partitions with an offset each, as librdkafka takes them.
@@ -233,33 +247,4 @@ pub fn list<'a>(partitions: impl IntoIterator<Item = (&'a TopicPartition, i64)>)
             .expect("offsets are not negative, and the partition was just added");
     }
     list
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::reset::tests::printed;
-    use crate::ledger::operate::NewPosition;
-
-    #[test]
-    fn a_position_outside_the_log_is_refused_with_the_way_on() {
-        let partition = TopicPartition::new("visits", 3);
-        let at = |offset, id: Option<&str>| Known { offset, topic_id: id.map(str::to_owned) };
-        for (position, id, says, command) in [
-            (at(4, Some("a")), Some("a"), "the log begins at 5 (and ends at 9): 1 offsets are gone", (5, true)),
-            (at(10, Some("a")), Some("a"), "the log ends at 9 (and begins at 5)", (5, false)),
-            (at(7, Some("a")), Some("b"), "id a, and the id is now b", (0, false)),
-        ] {
-            let error = check(&partition, &position, id, 5, 9).unwrap_err();
-            assert!(matches!(error, Error::Diverged(_)), "{error:?}");
-            let text = error.to_string();
-            assert!(text.starts_with("visits/3: ") && text.contains(says), "{text}");
-            let (to, gap) = command;
-            assert_eq!(printed(&text), [(NewPosition { partition: partition.clone(), to, topic_id: None }, gap)]);
-        }
-        for position in [at(5, None), at(9, Some("a")), at(7, Some("a"))] {
-            check(&partition, &position, None, 5, 9).unwrap();
-            check(&partition, &position, Some("a"), 5, 9).unwrap();
-        }
-    }
 }

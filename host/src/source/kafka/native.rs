@@ -70,7 +70,9 @@ pub enum Polled<'a> {
     Revoke(Vec<TopicPartition>),
     /// the group's offsets were not committed
     NotCommitted(RDKafkaErrorCode),
-    /// a warning in librdkafka's log, which may be the only sign of a cause
+    /// the topic is another one of the same name, with this id: every record polled before is of the old one
+    MadeAnew(String, String),
+    /// a line of librdkafka's log that warns or says why a connection failed: it may be the only sign of a cause
     Warning(String),
 }
 
@@ -120,12 +122,12 @@ impl Consumer {
                         (RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF, Some((partition, offset))) => {
                             Polled::End(partition, offset)
                         }
-                        (error, partition) => Polled::Error(ClientError {
-                            code: error.into(),
-                            text: text(rd::rd_kafka_event_error_string(raw)),
-                            fatal: rd::rd_kafka_event_error_is_fatal(raw) != 0,
-                            partition,
-                        }),
+                        (error, partition) => {
+                            let fatal = rd::rd_kafka_event_error_is_fatal(raw) != 0;
+                            let text = text(rd::rd_kafka_event_error_string(raw));
+                            let code = if fatal { self.fatal_error() } else { error };
+                            Polled::Error(ClientError { code: code.into(), text, fatal, partition })
+                        }
                     }
                 }
                 rd::RD_KAFKA_EVENT_REBALANCE => {
@@ -146,13 +148,24 @@ impl Consumer {
                     if rd::rd_kafka_event_log(raw, &mut facility, &mut message, &mut level) != 0 {
                         return Polled::Nothing;
                     }
-                    let message = text(message);
-                    log(level, &text(facility), &message);
-                    if level <= WARNING { Polled::Warning(message) } else { Polled::Nothing }
+                    let (facility, message) = (text(facility), text(message));
+                    log(level, &facility, &message);
+                    if let Some((topic, id)) = new_id(&message) {
+                        return Polled::MadeAnew(topic.to_owned(), id.to_owned());
+                    }
+                    // a connection that a broker closes at once is no error to librdkafka: only this line says why
+                    let is_cause = level <= WARNING || facility == "FAIL";
+                    if is_cause { Polled::Warning(without_thread(&message).to_owned()) } else { Polled::Nothing }
                 }
                 _ => Polled::Nothing, // a kind of event that nobody asked for
             }
         }
+    }
+
+    /// The error behind the one that only says that it is fatal.
+    fn fatal_error(&self) -> RDKafkaRespErr {
+        // SAFETY: the client is alive, and a text is not asked for
+        unsafe { rd::rd_kafka_fatal_error(self.base.client().native_ptr(), ptr::null_mut(), 0) }
     }
 
     /// The end of a partition as the last answer to a fetch said, without a request; `None` before the first answer.
@@ -305,6 +318,22 @@ impl Message<'_> {
     }
 }
 
+/// The topic and its new id, where a line of librdkafka's log says that a topic has one.
+///
+/// librdkafka goes on reading at the old position of the new topic (as of 2.12, with a "FIXME"), and has no other sign of
+/// it. The line is written when the new id is learnt, before anything is fetched under it, so it is in the queue first.
+fn new_id(line: &str) -> Option<(&str, &str)> {
+    let (before, ids) = line.split_once(" changed id from ")?;
+    let (_, topic) = before.rsplit_once("Topic ")?;
+    let (_, id) = ids.split_once(" to ")?;
+    Some((topic, id.trim()))
+}
+
+/// A line of librdkafka's log without the thread that wrote it.
+fn without_thread(line: &str) -> &str {
+    line.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(line, |(_, text)| text)
+}
+
 struct Queue(NonNull<rd::rd_kafka_queue_t>);
 
 impl Queue {
@@ -392,5 +421,19 @@ unsafe fn uuid(id: *const rd::rd_kafka_Uuid_t) -> Option<String> {
     unsafe {
         let bits = (rd::rd_kafka_Uuid_most_significant_bits(id), rd::rd_kafka_Uuid_least_significant_bits(id));
         (bits != (0, 0)).then(|| text(rd::rd_kafka_Uuid_base64str(id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_log_tells_that_a_topic_was_made_anew() {
+        let line = "[thrd:main]: Topic visits changed id from INdY0ZQURpe9ge7EybN6Nw to GLtssEGTSFey48GOAOp7hw";
+        assert_eq!(new_id(line), Some(("visits", "GLtssEGTSFey48GOAOp7hw")));
+        assert_eq!(new_id("[thrd:main]: Topic visits [0]: leader is up"), None);
+        assert_eq!(without_thread("[thrd:b:9092/1]: b:9092/1: [no]: text"), "b:9092/1: [no]: text");
+        assert_eq!(without_thread("text"), "text");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! librdkafka would wait for all three without a word.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
@@ -12,7 +13,6 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use super::native::{Consumer, Polled};
 use super::trouble::Trouble;
 use crate::error::{Error, Result};
-use crate::source::Intake;
 
 /// One request. A refusal shows in an event meanwhile.
 const REQUEST: Duration = Duration::from_millis(500);
@@ -21,17 +21,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Events looked at after each attempt; lines of the log that do not matter are among them.
 const EVENTS: usize = 64;
 
-/// Makes sure that the topics are there (patterns, `^…`, may match later). `false`: asked to stop.
+/// Makes sure that the topics are there; answers all that are. Those of a pattern, `^…`, may come later. `None`: asked to
+/// stop.
 pub fn topics(
     consumer: &Consumer,
-    intake: &dyn Intake,
+    stopping: &dyn Fn() -> bool,
     trouble: &mut Trouble,
     topics: &[&str],
     brokers: &str,
-) -> Result<bool> {
+) -> Result<Option<BTreeSet<String>>> {
     let begun = Instant::now();
     loop {
-        let answer = missing(consumer, topics);
+        let answer = find(consumer, topics);
         // the subscription comes later, so there is nothing among the events but errors and the log
         for _ in 0..EVENTS {
             match consumer.poll(Duration::ZERO) {
@@ -46,16 +47,17 @@ pub fn topics(
                 | Polled::End(..)
                 | Polled::Assign(_)
                 | Polled::Revoke(_)
+                | Polled::MadeAnew(..)
                 | Polled::NotCommitted(_) => {}
             }
         }
         match answer {
-            Ok(None) => {
+            Ok(Found::All(topics)) => {
                 trouble.over();
-                return Ok(true);
+                return Ok(Some(topics));
             }
-            Ok(Some((topic, all))) => return Err(unknown(&topic, &all, brokers)),
-            Err(_) if intake.stopping() => return Ok(false),
+            Ok(Found::Missing(topic, all)) => return Err(unknown(&topic, &all, brokers)),
+            Err(_) if stopping() => return Ok(None),
             Err(error) if begun.elapsed() >= PATIENCE => {
                 return Err(trouble.failed(
                     format!("cannot reach any broker of {brokers} (check brokers and security in [kafka])"),
@@ -67,27 +69,33 @@ pub fn topics(
     }
 }
 
-/// A topic that does not exist, with those that do.
-fn missing(consumer: &Consumer, topics: &[&str]) -> KafkaResult<Option<(String, Vec<String>)>> {
+enum Found {
+    /// the topics that are there
+    All(BTreeSet<String>),
+    /// a topic that is not, and those that are
+    Missing(String, Vec<String>),
+}
+
+fn find(consumer: &Consumer, topics: &[&str]) -> KafkaResult<Found> {
     let fetch = |topic: Option<&str>| consumer.base().fetch_metadata(topic, REQUEST);
     let names: Vec<_> = topics.iter().filter(|topic| !topic.starts_with('^')).collect();
-    if names.is_empty() {
-        fetch(None)?; // patterns only: an answer is all that matters
+    if names.len() < topics.len() {
+        return Ok(Found::All(existing(&fetch(None)?).into_iter().collect()));
     }
-    for name in names {
+    for name in &names {
         let metadata = fetch(Some(name))?;
-        let error = metadata.topics().iter().find(|topic| topic.name() == *name).and_then(|topic| topic.error());
+        let error = metadata.topics().iter().find(|topic| topic.name() == **name).and_then(|topic| topic.error());
         match error {
             None | Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) => {}
             Some(
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
                 | RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION
                 | RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
-            ) => return Ok(Some(((*name).to_owned(), existing(&fetch(None)?)))),
+            ) => return Ok(Found::Missing((**name).to_owned(), existing(&fetch(None)?))),
             Some(error) => return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::from(error))),
         }
     }
-    Ok(None)
+    Ok(Found::All(names.into_iter().map(|name| (*name).to_owned()).collect()))
 }
 
 fn existing(metadata: &Metadata) -> Vec<String> {

@@ -2,6 +2,8 @@
 //!
 //! Nothing here connects.
 
+use std::path::Path;
+
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
@@ -66,7 +68,7 @@ fn canonical(property: &str) -> &str {
 /// The settings of a consumer; a property that librdkafka does not know, or that would break the promise, is a mistake.
 pub fn consumer(source: &KafkaSource) -> Result<ClientConfig> {
     let mut config = ClientConfig::new();
-    config.set_log_level(RDKafkaLogLevel::Warning); // what happens is reported as events; this is for debugging
+    config.set_log_level(RDKafkaLogLevel::Debug); // some things are told by the log alone: see `native`
     let has_new_protocol = source.properties.get("group.protocol").is_some_and(|p| p.eq_ignore_ascii_case("consumer"));
     for (property, value) in DEFAULTS {
         // with the new group protocol the brokers decide both, and librdkafka refuses them
@@ -90,12 +92,37 @@ pub fn consumer(source: &KafkaSource) -> Result<ClientConfig> {
     for (property, value, _) in FIXED {
         config.set(*property, *value);
     }
+    // that a topic has another id is told here and nowhere else; apart from that a few lines per rebalance
+    let debug = config.get("debug").map_or_else(|| "topic".to_owned(), |asked| format!("{asked},topic"));
+    config.set("debug", debug);
     config.set("group.id", &source.group);
     if config.get("bootstrap.servers").is_none_or(str::is_empty) {
         return Err(Error::Config("no brokers: write `brokers` in [kafka]".to_owned()));
     }
     config.create_native_config().map_err(refused)?;
+    for (property, key) in FILES {
+        if let Some(path) = config.get(property) {
+            readable(Path::new(path), key)?;
+        }
+    }
     Ok(config)
+}
+
+/// Files that librdkafka opens when it is made, and the keys of [kafka] that name them.
+const FILES: [(&str, &str); 3] =
+    [("ssl.ca.location", "ca"), ("ssl.certificate.location", "certificate"), ("ssl.key.location", "key")];
+
+/// What OpenSSL says of a file that it cannot use does not name it.
+fn readable(path: &Path, key: &str) -> Result<()> {
+    if key == "ca" && path.is_dir() {
+        return Ok(()); // one file per authority
+    }
+    let wrong = |why: String| Error::Config(format!("`{key}` in [kafka] names {}: {why}", path.display()));
+    let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
+    if !bytes.windows(10).any(|window| window == b"-----BEGIN") {
+        return Err(wrong("it is not PEM, which begins with -----BEGIN".to_owned()));
+    }
+    Ok(())
 }
 
 /// Why librdkafka refuses settings, without the value: it may be a password.
@@ -153,6 +180,20 @@ mod tests {
     fn a_refused_value_is_not_shown() {
         let error = with(&[("security.protocol", "s3cret")]).unwrap_err().to_string();
         assert!(error.contains("security.protocol") && !error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_the_connection_that_cannot_be_used_is_named() {
+        let garbage = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(garbage.path(), "not a certificate").unwrap();
+        for (property, path, says) in [
+            ("ssl.ca.location", "/no/such.pem", "`ca` in [kafka] names /no/such.pem: No such file"),
+            ("ssl.key.location", "/no/such.key", "`key` in [kafka] names /no/such.key: No such file"),
+            ("ssl.certificate.location", garbage.path().to_str().unwrap(), "`certificate` in [kafka] names"),
+        ] {
+            let error = with(&[(property, path)]).unwrap_err();
+            assert!(matches!(error, Error::Config(_)) && error.to_string().contains(says), "{error}");
+        }
     }
 
     #[test]

@@ -22,10 +22,12 @@ const TOO_LARGE: &str = "receive.message.max.bytes";
 pub struct Trouble {
     /// the last cause that names a broker
     cause: Option<String>,
-    /// the last warning in the log, where no event names a cause
+    /// the last line of the log about a failure, where no event names a cause
     warning: Option<String>,
     /// since when no broker has been there
     down: Option<Instant>,
+    /// since when the group has not let this process in
+    shut_out: Option<Instant>,
 }
 
 /// An error of librdkafka with the words of an event, for [`Error::Environment`].
@@ -38,6 +40,13 @@ impl Trouble {
     pub fn note(&mut self, error: &ClientError, brokers: &str) -> Option<Error> {
         let text = sentence(&error.text, error.code);
         match error.code {
+            Code::FencedInstanceId => Some(failed(
+                format!(
+                    "another process joined the group at {brokers} with the same `group.instance.id`, so this one is out (give \
+                     each process one of its own, in [kafka.properties])"
+                ),
+                text,
+            )),
             _ if error.fatal => Some(failed(format!("the kafka client of {brokers} cannot go on"), text)),
             Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => Some(failed(
                 format!("{brokers} refused to let sluice in (check username, password and security in [kafka])"),
@@ -53,9 +62,7 @@ impl Trouble {
                     text,
                 ))
             }
-            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
-                Some(failed(format!("a topic or a partition of it is gone from {brokers}"), text))
-            }
+            code if is_gone(code) => Some(failed(format!("a topic or a partition of it is gone from {brokers}"), text)),
             // librdkafka connects again and gets the same answer, for ever
             Code::BadMessage if text.contains(TOO_LARGE) => Some(failed(
                 format!(
@@ -65,8 +72,25 @@ impl Trouble {
                 text,
             )),
             Code::AllBrokersDown => {
+                // it comes with every attempt, several times a second
+                if self.down.is_none() {
+                    tracing::warn!(brokers, cause = self.cause(&text), "no broker can be reached; trying again");
+                }
                 self.down.get_or_insert_with(Instant::now);
-                tracing::warn!(brokers, cause = self.cause(&text), "no broker can be reached; trying again");
+                None
+            }
+            // one of them may be about to leave
+            Code::InconsistentGroupProtocol => {
+                let doing = format!(
+                    "the group at {brokers} does not let this process in: its other processes divide the partitions by another \
+                     `partition.assignment.strategy` (stop them first, or use theirs, or name another `group`)"
+                );
+                match self.shut_out {
+                    None => tracing::warn!("{doing}; trying again"),
+                    Some(since) if since.elapsed() > AWAY => return Some(failed(doing, text)),
+                    Some(_) => {}
+                }
+                self.shut_out.get_or_insert_with(Instant::now);
                 None
             }
             code => {
@@ -79,13 +103,20 @@ impl Trouble {
         }
     }
 
-    /// Takes note of a warning in the log.
-    pub fn warned(&mut self, text: String) {
+    /// Takes note of a line of the log that may say why something fails.
+    pub fn warned(&mut self, mut text: String) {
+        // the first request, in the clear
+        if text.contains("Disconnected: connection closed by peer") && text.contains("in state APIVERSION_QUERY") {
+            text += ": a port that speaks TLS answers like this";
+        }
         self.warning = Some(text);
     }
 
     /// A broker answered.
     pub fn over(&mut self) {
+        if let Some(since) = self.down {
+            tracing::info!(seconds = since.elapsed().as_secs(), "brokers can be reached again");
+        }
         *self = Trouble::default();
     }
 
@@ -112,6 +143,11 @@ impl Trouble {
         };
         failed(doing.into(), self.cause(&text))
     }
+}
+
+/// Whether the error says that what is read is not there any more.
+pub fn is_gone(code: Code) -> bool {
+    matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition)
 }
 
 /// An [`Error::Environment`] from words.
@@ -174,6 +210,20 @@ mod tests {
     }
 
     #[test]
+    fn a_fenced_process_and_one_that_the_group_keeps_out_are_told_why() {
+        let fenced = ClientError { fatal: true, ..event(Code::FencedInstanceId, "Static consumer fenced") };
+        let text = Trouble::default().note(&fenced, "b:9092").unwrap().to_string();
+        assert!(text.contains("`group.instance.id`") && text.ends_with(": Static consumer fenced"), "{text}");
+
+        let mut trouble = Trouble::default();
+        let other = event(Code::InconsistentGroupProtocol, "JoinGroup failed");
+        assert!(trouble.note(&other, "b:9092").is_none(), "the others may be about to leave");
+        trouble.shut_out = Instant::now().checked_sub(AWAY * 2);
+        let text = trouble.note(&other, "b:9092").unwrap().to_string();
+        assert!(text.contains("`partition.assignment.strategy`") && text.ends_with(": JoinGroup failed"), "{text}");
+    }
+
+    #[test]
     fn what_may_pass_is_kept_as_the_cause() {
         let mut trouble = Trouble::default();
         assert!(trouble.note(&event(Code::BrokerTransportFailure, "b:9092: refused"), "b").is_none());
@@ -181,6 +231,15 @@ mod tests {
         let late = KafkaError::MetadataFetch(Code::OperationTimedOut);
         assert_eq!(trouble.failed("cannot reach b", &late).to_string(), "cannot reach b: b:9092: refused");
         assert!(!trouble.is_long());
+        let closed = "b/1: Disconnected: connection closed by peer: receive 0 after POLLIN (after 2ms in state ";
+        for (state, is_tls) in [("APIVERSION_QUERY)", true), ("UP)", false)] {
+            let mut trouble = Trouble::default();
+            trouble.warned(format!("{closed}{state}"));
+            assert_eq!(
+                trouble.failed("cannot reach b", &late).to_string().ends_with("speaks TLS answers like this"),
+                is_tls
+            );
+        }
         trouble.over();
         assert!(!trouble.failed("cannot reach b", &late).to_string().contains("refused"));
     }
