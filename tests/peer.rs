@@ -45,10 +45,24 @@ pub fn sql(sql: &str, tables: &[(&str, PathBuf)]) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).expect("the script prints JSON")
 }
 
+/// Another writer's table, with one column and no row.
+pub fn create(folder: &Path) {
+    let code = "import sys, deltalake\n\
+                deltalake.DeltaTable.create(sys.argv[1], schema=deltalake.Schema([deltalake.Field('x', deltalake.schema.PrimitiveType('long'))]))\n";
+    let output = Command::new(python()).arg("-c").arg(code).arg(folder).output().expect("python starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Another writer's hand in a Delta table: `code` sees it as `table`, its folder as `folder`, and the library as `deltalake`.
 pub fn change(folder: &Path, code: &str) {
-    let head = "import sys, deltalake\nfolder = sys.argv[1]\ntable = deltalake.DeltaTable(folder)\n";
-    let output = Command::new(python()).arg("-c").arg(format!("{head}{code}")).arg(folder).output();
-    let output = output.expect("python starts");
+    let code = format!("table = deltalake.DeltaTable(folder)\n{code}");
+    let output = script(folder, &code).output().expect("python starts");
     assert!(output.status.success(), "{code}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The same, not yet started: `code` sees the folder as `folder`, further arguments from `sys.argv[2]` on.
+pub fn script(folder: &Path, code: &str) -> Command {
+    let mut command = Command::new(python());
+    command.arg("-c").arg(format!("import sys, deltalake\nfolder = sys.argv[1]\n{code}")).arg(folder);
+    command
 }

@@ -1,7 +1,7 @@
-//! Named places at which a test makes the process die as by `kill -9`.
+//! Named places at which a test makes the process die as by `kill -9`, or lie still as by `kill -STOP`.
 //!
 //! Compiled out of release builds. `SLUICE_CRASH_AT=append/created` aborts at the first pass of that point,
-//! `append/created:3` at the third.
+//! `append/created:3` at the third; `SLUICE_STOP_AT` likewise stops there until it gets a SIGCONT.
 
 /// The named steps of Write, Append and Apply, in their order; the crash tests go through all of them.
 pub const POINTS: &[&str] = &[
@@ -29,18 +29,20 @@ pub fn point(name: &'static str) {
 fn armed(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
-    static TARGET: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    static TARGET: OnceLock<Option<(String, u32, libc::c_int)>> = OnceLock::new();
     static PASSES: AtomicU32 = AtomicU32::new(0);
     let target = TARGET.get_or_init(|| {
-        let text = std::env::var("SLUICE_CRASH_AT").ok()?;
+        let asked = |variable, signal| Some((std::env::var(variable).ok()?, signal));
+        let (text, signal) =
+            asked("SLUICE_CRASH_AT", libc::SIGKILL).or_else(|| asked("SLUICE_STOP_AT", libc::SIGSTOP))?;
         Some(match text.split_once(':') {
-            Some((name, n)) => (name.to_owned(), n.parse().unwrap_or(1)),
-            None => (text, 1),
+            Some((name, n)) => (name.to_owned(), n.parse().unwrap_or(1), signal),
+            None => (text, 1, signal),
         })
     });
-    let Some((wanted, nth)) = target else { return };
+    let Some((wanted, nth, signal)) = target else { return };
     if wanted == name && PASSES.fetch_add(1, Ordering::SeqCst) + 1 == *nth {
         // SAFETY: kill takes no pointers; SIGKILL to ourselves ends the process without unwinding or flushing
-        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        unsafe { libc::kill(libc::getpid(), *signal) };
     }
 }

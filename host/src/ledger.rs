@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 
 use crate::error::{Error, Result};
 use crate::outcome::Outcome;
-use crate::store::failed;
+use crate::store::{failed, shown};
 
 pub mod append;
 pub mod apply;
@@ -35,6 +35,7 @@ pub(crate) mod tests;
 pub use append::Appended;
 pub use entry::{Counts, Entry, EntryRange, FileAction, Kind, SinkActions};
 pub use fold::{Fold, Position};
+use seal::Broken;
 
 /// Entries that a handle keeps: what a sink that is at most sixteen entries behind asks for, several times over.
 const RECENT: usize = 64;
@@ -238,11 +239,12 @@ impl Ledger {
             .list_with_offset(Some(&folder), &self.entry_path(n))
             .try_collect()
             .await
-            .map_err(|e| failed(format!("cannot list {folder}"), e))?;
+            .map_err(|e| failed(format!("cannot list {}", shown(&folder)), e))?;
         let mut numbers = Vec::with_capacity(listed.len());
         for object in listed {
             numbers.push(number(&object.location).ok_or_else(|| {
-                Error::Diverged(format!("{} is no ledger entry; move it out of the ledger's folder", object.location))
+                let path = shown(&object.location);
+                Error::Diverged(format!("{path} is no ledger entry; move it out of the ledger's folder"))
             })?);
         }
         numbers.sort_unstable();
@@ -259,7 +261,13 @@ impl Ledger {
         let Some(text) = self.bytes(&path).await? else { return Ok(None) };
         match seal::open::<Entry>(&text, entry::FORMAT) {
             Ok(entry) => Ok(Some(entry)),
-            Err(broken) => Err(Error::Diverged(format!("ledger entry {n} ({path}) {broken}"))),
+            Err(broken @ Broken::Newer(..)) => {
+                Err(Error::Diverged(format!("ledger entry {n} ({}) {broken}", shown(&path))))
+            }
+            Err(broken @ Broken::Damaged(_)) => {
+                let (path, way_out) = (shown(&path), self.way_out());
+                Err(Error::Diverged(format!("ledger entry {n} ({path}) {broken}. {way_out}")))
+            }
         }
     }
 
@@ -268,7 +276,7 @@ impl Ledger {
         match read.await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(failed(format!("cannot read {path}"), e)),
+            Err(e) => Err(failed(format!("cannot read {}", shown(path)), e)),
         }
     }
 
@@ -277,16 +285,25 @@ impl Ledger {
         match self.store.head(&path).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(e) => Err(failed(format!("cannot read {path}"), e)),
+            Err(e) => Err(failed(format!("cannot read {}", shown(&path)), e)),
         }
     }
 
     fn missing(&self, n: u64) -> Error {
         Error::Diverged(format!(
-            "ledger entry {n} ({}) is missing: someone removed it, or a part of the ledger was lost. Put it back from a \
-             copy; where there is none, `sluice adopt` takes the tables over as they are",
-            self.entry_path(n)
+            "ledger entry {n} ({}) is missing: someone removed it, or a part of the ledger was lost. {}",
+            shown(&self.entry_path(n)),
+            self.way_out()
         ))
+    }
+
+    /// What to do about a ledger that is not whole; a sentence of its own.
+    fn way_out(&self) -> String {
+        let folder = shown(&self.state.clone().join("ledger"));
+        format!(
+            "Put it back from a copy. Where there is none, stop every process of the pipeline, put the ledger aside, \
+             `mv '{folder}' '{folder}.lost'`, and take the tables over as they are: `sluice adopt`"
+        )
     }
 }
 

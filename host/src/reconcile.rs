@@ -14,12 +14,12 @@ use serde::Serialize;
 
 use crate::cli::text::thousands;
 use crate::config::{Config, Location, SinkKind};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ledger::operate::Seen;
 use crate::ledger::{Counts, Ledger};
 use crate::outcome::Outcome;
 use crate::record::TopicPartition;
-use crate::sink::delta::load;
+use crate::sink::delta::{broken, load};
 use crate::store;
 
 mod account;
@@ -56,7 +56,7 @@ impl Table {
         application: &str,
     ) -> Result<Option<Table>> {
         let read = async {
-            let Some(table) = load(location, store).await? else { return Ok(None) };
+            let Some(table) = load(location, store.clone()).await? else { return Ok(None) };
             let state = table.snapshot()?;
             let mark = state.transaction_version(table.log_store().as_ref(), application).await?.unwrap_or(0);
             let identity = state.metadata().id().to_owned();
@@ -65,9 +65,14 @@ impl Table {
             let mark = u64::try_from(mark).unwrap_or(0);
             Ok(Some(Table { outcome, location: location.written.clone(), table, identity, mark, provenance }))
         };
-        read.await.map_err(|e: DeltaTableError| {
-            Error::environment(format!("cannot read {outcome} ({})", location.written), e)
-        })
+        let read: std::result::Result<_, DeltaTableError> = read.await;
+        match read {
+            Ok(table) => Ok(table),
+            Err(error) => {
+                Err(broken::explain(format!("cannot read {outcome} ({})", location.written), location, &store, error)
+                    .await)
+            }
+        }
     }
 
     /// The tables of a pipeline that are there, in the order of outcomes.
@@ -115,6 +120,8 @@ pub struct Report {
     pub discrepancies: Vec<String>,
     /// contradictions beyond those that are spelled out
     pub more: u64,
+    /// what to do about them, once for each kind
+    pub advice: Vec<String>,
 }
 
 impl Report {
@@ -126,6 +133,38 @@ impl Report {
             self.more += 1;
         }
     }
+
+    /// What to do about contradictions of a kind, said with the first of them. `rows` is a condition that finds them.
+    fn advise(&mut self, kind: Kind, rows: &str) {
+        let begins = match kind {
+            Kind::Missing => {
+                "what is missing was removed by another writer, and the table's history says when: an older version of \
+                 the table has it. Append from there what is not there now,"
+            }
+            Kind::Doubled => {
+                "what is there twice was added by another writer: an older version of the table has it once. Delete it, \
+                 and append it from there,"
+            }
+            Kind::Strange => {
+                "rows of no entry were added by another writer, who needs another table; where they are of no use, \
+                 delete them,"
+            }
+        };
+        if !self.advice.iter().any(|advice| advice.starts_with(begins)) {
+            self.advice.push(format!("{begins} `WHERE {rows}`"));
+        }
+    }
+}
+
+/// Kinds of contradictions that a person can put right in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// rows that an entry counts
+    Missing,
+    /// rows with the coordinates of others
+    Doubled,
+    /// rows that no entry counts
+    Strange,
 }
 
 impl fmt::Display for Report {
@@ -152,6 +191,9 @@ impl fmt::Display for Report {
         }
         for note in &self.notes {
             write!(f, "\n  {note}")?;
+        }
+        for advice in &self.advice {
+            write!(f, "\n  to do: {advice}")?;
         }
         Ok(())
     }
@@ -191,7 +233,17 @@ async fn reconcile_by(
                     .push(format!("{entries} not applied to {} yet: `sluice run` applies them first", table.name()));
             }
         }
-        if table.provenance {
+        if let Some((n, rows)) = account.unproven(table) {
+            let (rows, name) = (thousands(rows), table.name());
+            report
+                .notes
+                .push(format!("{name} was taken over by entry {n}: {rows} rows of earlier entries are not looked for"));
+        }
+        if !files::are_there(&account, table, &mut report).await? {
+            report
+                .notes
+                .push(format!("the rows of {} cannot be compared, since files of it are missing", table.name()));
+        } else if table.provenance {
             readable.push(table);
         } else {
             files::compare(&account, table, &mut report)?;
@@ -206,7 +258,10 @@ async fn reconcile_by(
             && !missing.iter().any(|(o, _)| *o == outcome)
         {
             let n = thousands(account.fold.totals.of(outcome));
-            report.wrong(format!("the ledger counts {n} rows for {outcome}, but its table is not there"));
+            report.wrong(format!(
+                "the ledger counts {n} rows for {outcome}, but its table is not there: put it back from a copy, or let \
+                 `sluice adopt` begin an empty one"
+            ));
         }
     }
     rows::compare(&account, &readable, at_a_time, &mut report).await?;

@@ -13,8 +13,10 @@ use crate::error::{Error, Result};
 
 mod disk;
 mod durable;
+mod leftover;
 
 pub use durable::Durable;
+pub use leftover::{Leftover, leftovers};
 
 /// The store behind a location, rooted where the URL is (`/` for files), and the location's path within it.
 ///
@@ -33,6 +35,11 @@ pub fn open(location: &Location) -> Result<(Arc<dyn ObjectStore>, Path)> {
             location.url.scheme()
         ))),
     }
+}
+
+/// A path as a shell takes it: local stores, so far the only ones, are rooted at `/`.
+pub fn shown(path: &Path) -> String {
+    format!("/{path}")
 }
 
 /// Says what was tried when a store's call fails, without the store's own preamble.

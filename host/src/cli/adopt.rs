@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tokio::runtime::Runtime;
 
 use super::Verdict;
+use super::text::thousands;
 use crate::chain::Chain;
 use crate::config::{Config, SinkConfig, SinkKind};
 use crate::error::{Error, Result};
@@ -53,7 +54,10 @@ pub async fn adopt(chain: &Chain, accept_lag: bool) -> Result<Done> {
         sink(config, Outcome::Error, &config.sinks.error)?,
         sink(config, Outcome::Dlq, &config.sinks.dlq)?,
     ];
-    let has_begun = tables.iter().any(|table| table.mark > 0) || is_bound(&ledger).await;
+    // a ledger that cannot be read says so later, in its own words
+    let fold = ledger.fold().await.ok();
+    let is_bound = fold.as_ref().is_some_and(|fold| !fold.tables.is_empty());
+    let has_begun = tables.iter().any(|table| table.mark > 0) || is_bound;
     let mut created = Vec::new();
     for sink in sinks.iter().flatten().filter(|sink| !tables.iter().any(|table| table.outcome == sink.outcome())) {
         let name = format!("{} ({})", sink.outcome(), sink.location());
@@ -62,7 +66,14 @@ pub async fn adopt(chain: &Chain, accept_lag: bool) -> Result<Done> {
         }
         let shaper = Shaper::new(sink.outcome(), of(config, sink.outcome()), chain.schema())?;
         sink.create(shaper.schema()).await?;
-        created.push(format!("{name} was not there: it begins anew, empty"));
+        let gone = fold.as_ref().map_or(0, |fold| fold.totals.of(sink.outcome()));
+        created.push(match gone {
+            0 => format!("{name} was not there: it begins anew, empty"),
+            rows => format!(
+                "{name} was not there: it begins anew, empty, without the {} rows that the ledger counts for it",
+                thousands(rows)
+            ),
+        });
     }
     if !created.is_empty() {
         tables = Table::of(config, &ledger.application()).await?;
@@ -80,11 +91,6 @@ pub async fn adopt(chain: &Chain, accept_lag: bool) -> Result<Done> {
     let mut done = operate::adopt(&ledger, &adoptable, generation, accept_lag, seen).await?;
     done.lines.splice(0..0, created);
     Ok(done)
-}
-
-/// Whether some entry binds a table; a ledger that cannot be read says so later, in its own words.
-async fn is_bound(ledger: &Ledger) -> bool {
-    ledger.fold().await.is_ok_and(|fold| !fold.tables.is_empty())
 }
 
 fn of(config: &Config, outcome: Outcome) -> &SinkConfig {

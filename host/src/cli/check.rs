@@ -173,7 +173,7 @@ sink.dlq.stdout = true
             8 | max_recrod = true
               | ^^^^^^^^^^
               |
-              = help: known here: `commit`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `name`, `rule`, `schema`, `sink`, `source` and `state`
+              = help: known here: `commit`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `metrics`, `name`, `rule`, `schema`, `sink`, `source` and `state`
 
             2 errors; nothing was read or written
         "#]].assert_eq(&relative(complaint(&mistakes, false)));
@@ -193,7 +193,7 @@ sink.dlq.stdout = true
                   "line": 8,
                   "column": 1,
                   "message": "unknown key `max_recrod`",
-                  "help": "known here: `commit`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `name`, `rule`, `schema`, `sink`, `source` and `state`"
+                  "help": "known here: `commit`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `metrics`, `name`, `rule`, `schema`, `sink`, `source` and `state`"
                 }
               ]
             }

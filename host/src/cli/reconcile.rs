@@ -21,7 +21,7 @@ pub struct ReconcileArgs {
     /// The pipeline file
     #[arg(value_name = "FILE", default_value = "sluice.toml")]
     pub file: PathBuf,
-    /// As one JSON object: ok, counts, pending, notes, discrepancies
+    /// As one JSON object: ok, counts, pending, notes, discrepancies, advice
     #[arg(long)]
     pub json: bool,
 }

@@ -12,7 +12,7 @@ use crate::crash;
 use crate::error::{Error, Result};
 use crate::outcome::Outcome;
 use crate::record::TopicPartition;
-use crate::store::failed;
+use crate::store::{failed, shown};
 
 use super::entry::{Entry, FORMAT, Kind};
 use super::{Ledger, Seen, seal};
@@ -102,14 +102,21 @@ impl Ledger {
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => None,
                 Err(e) => Some(e),
             };
-            // the next round reads n, whoever wrote it, and recognises its own id
-            if let Some(e) = lost
-                && !self.exists(n).await?
-            {
-                unclear += 1;
-                if unclear == UNCLEAR {
-                    return Err(failed(format!("cannot create ledger entry {n} ({path})"), e));
+            // Whose is it? Asked here and not in the next round alone: a process that slept in between may find more entries
+            // after n than it keeps, and would take its own for one that was never written
+            match (self.read(n).await?, lost) {
+                (Some(there), _) if there.id == entry.id => {
+                    self.catch_up(&mut seen).await?;
+                    self.confirm(&mut seen, n, entry).await?;
+                    return Ok(Appended::At(n));
                 }
+                (None, Some(e)) => {
+                    unclear += 1;
+                    if unclear == UNCLEAR {
+                        return Err(failed(format!("cannot create ledger entry {n} ({})", shown(&path)), e));
+                    }
+                }
+                (Some(_), _) | (None, None) => {}
             }
         }
     }
@@ -138,7 +145,7 @@ impl Ledger {
                 Err(e) => {
                     unclear += 1;
                     if unclear == UNCLEAR {
-                        return Err(failed(format!("cannot make sure of ledger entry {n} ({path})"), e));
+                        return Err(failed(format!("cannot make sure of ledger entry {n} ({})", shown(&path)), e));
                     }
                 }
             }
@@ -149,13 +156,17 @@ impl Ledger {
     pub(super) async fn owner(&self) -> Result<bool> {
         let path = self.state.clone().join("pipeline.json");
         let Some(text) = self.bytes(&path).await? else { return Ok(false) };
-        let owner: Owner =
-            seal::open(&text, FORMAT).map_err(|broken| Error::Diverged(format!("{path} {broken}; move it away")))?;
+        let owner: Owner = seal::open(&text, FORMAT).map_err(|broken| {
+            let path = shown(&path);
+            Error::Diverged(format!("{path} {broken}. It holds the pipeline's name only: `mv '{path}' '{path}.lost'`"))
+        })?;
         if owner.name != self.pipeline {
             return Err(Error::Config(format!(
                 "the state folder {} belongs to pipeline `{}`, not to `{}`: give each pipeline a `state` of its own, or \
                  keep the name (renaming starts a new pipeline)",
-                self.state, owner.name, self.pipeline
+                shown(&self.state),
+                owner.name,
+                self.pipeline
             )));
         }
         Ok(true)
@@ -173,7 +184,7 @@ impl Ledger {
                 // another process was faster, or the answer got lost: what stands there counts
                 Err(e) => {
                     if !self.owner().await? {
-                        return Err(failed(format!("cannot create {path}"), e));
+                        return Err(failed(format!("cannot create {}", shown(&path)), e));
                     }
                 }
             }

@@ -39,6 +39,8 @@ pub enum Due {
 pub fn due(sink: &str, applied: u64, head: u64, identity: &str, bound: Option<&String>) -> Result<Due> {
     match bound {
         Some(bound) if bound == identity => {}
+        // nobody knows the table because the entry that bound it is lost, too
+        None if applied > head => {}
         Some(bound) => {
             return Err(Error::Diverged(format!(
                 "{sink} is table {identity}, but the ledger was written for table {bound}: the table was replaced. \
@@ -194,6 +196,7 @@ mod tests {
             (5, 7, "a", Some(&a), Ok(Due::Entries { after: 5, up_to: 7 })),
             (8, 7, "a", Some(&a), Err("valid (lake/visits) holds ledger entry 8, but the ledger ends at entry 7")),
             (1, 0, "a", Some(&a), Err("a part of the ledger was lost")),
+            (1, 0, "a", None, Err("a part of the ledger was lost")),
             (5, 7, "b", Some(&a), Err("the table was replaced")),
             (5, 7, "b", None, Err("which the ledger does not know")),
         ] {

@@ -5,13 +5,14 @@
 //! lost.
 
 use futures::TryStreamExt;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::crash;
 use crate::error::{Error, Result};
-use crate::store::failed;
+use crate::maintain::{Checkpoint as Checkpointed, Files};
+use crate::store::{failed, shown};
 
 use super::{Fold, Ledger, Seen, number, seal};
 
@@ -46,11 +47,15 @@ impl Ledger {
     }
 
     async fn checkpoint(&self, fold: &Fold) -> Result<()> {
+        self.write_checkpoint(fold).await?;
+        self.forget_checkpoints().await.map(drop)
+    }
+
+    async fn write_checkpoint(&self, fold: &Fold) -> Result<()> {
         let Some(id) = fold.last else { return Ok(()) };
         let checkpoint =
             Checkpoint { format: FORMAT, pipeline: self.pipeline.clone(), entry: fold.head, id, fold: fold.clone() };
-        let folder = self.state.clone().join("checkpoint");
-        let path = folder.clone().join(format!("{:020}.json", fold.head));
+        let path = self.state.clone().join("checkpoint").join(format!("{:020}.json", fold.head));
         crash::point("checkpoint/before");
         let text = PutPayload::from(seal::seal(&checkpoint));
         match self.store.put_opts(&path, text, PutOptions::from(PutMode::Create)).await {
@@ -58,20 +63,45 @@ impl Ledger {
             Err(e) => return Err(failed(format!("cannot create {path}"), e)),
         }
         crash::point("checkpoint/after");
-        let numbers = self.checkpoints().await?;
-        for old in numbers.iter().rev().skip(KEPT) {
-            let path = folder.clone().join(format!("{old:020}.json"));
-            match self.store.delete(&path).await {
-                // another process tidies up too
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => return Err(failed(format!("cannot delete {path}"), e)),
-            }
-        }
         Ok(())
     }
 
-    /// The numbers of the checkpoints, ascending.
-    async fn checkpoints(&self) -> Result<Vec<u64>> {
+    /// Removes all checkpoints but the newest; answers what this process removed.
+    async fn forget_checkpoints(&self) -> Result<Files> {
+        let mut removed = Files::default();
+        for (_, object) in self.checkpoints().await?.iter().rev().skip(KEPT) {
+            match self.store.delete(&object.location).await {
+                Ok(()) => removed.add(object.size),
+                // another process tidies up too
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(failed(format!("cannot delete {}", object.location), e)),
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Reads to the head and writes a checkpoint of it where there is none; removes superfluous ones. Answers the newest
+    /// one, and what was removed; in a dry run, what would be.
+    pub(crate) async fn tend_checkpoints(&self, dry_run: bool) -> Result<(Option<Checkpointed>, Files)> {
+        let fold = self.fold().await?;
+        let there = self.checkpoints().await?;
+        let is_new = fold.head > 0 && there.last().is_none_or(|(n, _)| *n < fold.head);
+        let newest = there.last().map(|(n, _)| *n).filter(|_| !is_new).or(is_new.then_some(fold.head));
+        let newest = newest.map(|of| Checkpointed { of, new: is_new });
+        if dry_run {
+            let superfluous = there.iter().rev().skip(KEPT - usize::from(is_new));
+            return Ok((newest, superfluous.map(|(_, object)| Files { files: 1, bytes: object.size }).sum()));
+        }
+        if is_new {
+            // what it is of must survive longer than itself
+            self.settle(fold.head).await?;
+            self.write_checkpoint(&fold).await?;
+        }
+        Ok((newest, self.forget_checkpoints().await?))
+    }
+
+    /// The checkpoints by their numbers, ascending.
+    async fn checkpoints(&self) -> Result<Vec<(u64, ObjectMeta)>> {
         let folder = self.state.clone().join("checkpoint");
         let listed: Vec<_> = self
             .store
@@ -79,15 +109,27 @@ impl Ledger {
             .try_collect()
             .await
             .map_err(|e| failed(format!("cannot list {folder}"), e))?;
-        let mut numbers: Vec<u64> = listed.iter().filter_map(|object| number(&object.location)).collect();
-        numbers.sort_unstable();
+        let numbered = |object: ObjectMeta| Some((number(&object.location)?, object));
+        let mut numbers: Vec<(u64, ObjectMeta)> = listed.into_iter().filter_map(numbered).collect();
+        numbers.sort_unstable_by_key(|(n, _)| *n);
         Ok(numbers)
+    }
+
+    /// The entries are gone and their checkpoint is not.
+    fn lost_up_to(&self, n: u64) -> Error {
+        let folder = shown(&self.state.clone().join("checkpoint"));
+        Error::Diverged(format!(
+            "a part of the ledger was lost: {folder} knows of ledger entry {n}, but {} has neither that nor a later one. \
+             Put them back from a copy. Where there is none, put the checkpoints aside, too, `mv '{folder}' \
+             '{folder}.lost'`, and take the tables over as they are: `sluice adopt`",
+            shown(&self.state.clone().join("ledger"))
+        ))
     }
 
     /// The newest checkpoint that can be relied upon.
     pub(super) async fn last_checkpoint(&self) -> Result<Option<Fold>> {
-        for n in self.checkpoints().await?.into_iter().rev() {
-            let path = self.state.clone().join("checkpoint").join(format!("{n:020}.json"));
+        for (n, object) in self.checkpoints().await?.into_iter().rev() {
+            let path = object.location;
             let Some(text) = self.bytes(&path).await? else { continue };
             let checkpoint = match seal::open::<Checkpoint>(&text, FORMAT) {
                 Ok(checkpoint) => checkpoint,
@@ -112,7 +154,7 @@ impl Ledger {
                 None => match self.numbers_after(n).await?.first() {
                     // an `adopt` entry took over after the loss
                     Some(_) => tracing::warn!(%path, "a checkpoint of an entry that was lost is passed over"),
-                    None => return Err(self.missing(n)),
+                    None => return Err(self.lost_up_to(n)),
                 },
             }
         }

@@ -43,6 +43,9 @@ pub struct Entry {
     /// identity of the table behind each sink, where the entry binds it (`start`, `adopt`, `reset`)
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tables: BTreeMap<Outcome, String>,
+    /// entries that can never be appended any more: files that they would name were removed (`sweep`)
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub swept: Vec<Uuid>,
 }
 
 /// What an entry says.
@@ -59,6 +62,8 @@ pub enum Kind {
     Adopt,
     /// positions were set anew, by the operator's word
     Reset,
+    /// files that no entry names are removed, and the entries that they were written for must not come after all
+    Sweep,
 }
 
 /// The offsets `[from, to)` of one partition.

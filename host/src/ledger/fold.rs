@@ -42,6 +42,9 @@ pub struct Fold {
     pub tables: BTreeMap<Outcome, String>,
     /// sums over all entries
     pub totals: Counts,
+    /// entries that can never be appended any more, since their files were removed: a few for each crash
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub swept: BTreeSet<Uuid>,
 }
 
 impl Fold {
@@ -51,14 +54,18 @@ impl Fold {
     }
 
     /// Those partitions of an entry that do not stand where it begins: judged by a process that no longer owns them, or
-    /// started by another one. Empty for kinds that an operator's word puts above this.
+    /// started by another one. Empty for kinds that an operator's word puts above this. All of them where the entry's files
+    /// were swept: its process lay still for so long that it was taken for dead.
     pub fn moved(&self, entry: &Entry) -> Vec<TopicPartition> {
+        if self.swept.contains(&entry.id) {
+            return entry.ranges.iter().map(|range| range.partition.clone()).collect();
+        }
         let fits = |range: &EntryRange| {
             let position = self.positions.get(&range.partition).map(|p| p.offset);
             match entry.kind {
                 Kind::Rows | Kind::Gap => position == Some(range.from),
                 Kind::Start => position.is_none(),
-                Kind::Adopt | Kind::Reset => true,
+                Kind::Adopt | Kind::Reset | Kind::Sweep => true,
             }
         };
         entry.ranges.iter().filter(|range| !fits(range)).map(|range| range.partition.clone()).collect()
@@ -98,6 +105,7 @@ impl Fold {
         }
         self.tables.extend(entry.tables.iter().map(|(outcome, table)| (*outcome, table.clone())));
         self.totals.add(&entry.counts);
+        self.swept.extend(&entry.swept);
         self.head = n;
         self.last = Some(entry.id);
         Ok(())
@@ -108,6 +116,9 @@ impl Fold {
         let next = self.head + 1;
         if n != next && !(n > next && entry.kind == Kind::Adopt) {
             return Some(format!("follows entry {}: entry {next} is missing", self.head));
+        }
+        if self.swept.contains(&entry.id) {
+            return Some("names files that a sweep before it removed".into());
         }
         if let Some(range) = entry.ranges.iter().find(|range| range.to < range.from) {
             return Some(format!("goes backwards on {}: from {} to {}", range.partition, range.from, range.to));
@@ -242,6 +253,21 @@ mod tests {
         assert_eq!(id(&fold), None, "of another topic, maybe");
         fold.apply(7, &ranged(Kind::Rows, 0, 1, None, Some("y"))).unwrap();
         assert_eq!(id(&fold).as_deref(), Some("y"));
+    }
+
+    #[test]
+    fn an_entry_whose_files_were_swept_can_never_come_and_others_can() {
+        let mut fold = Fold::default();
+        fold.apply(1, &entry(Kind::Start, vec![range("t", 0, 0)])).unwrap();
+        let late = entry(Kind::Rows, vec![range("t", 0, 1)]);
+        fold.apply(2, &Entry { swept: vec![late.id], ..entry(Kind::Sweep, vec![]) }).unwrap();
+        let fold_read: Fold = serde_json::from_str(&serde_json::to_string(&fold).unwrap()).unwrap();
+        for mut fold in [fold, fold_read] {
+            assert_eq!(fold.moved(&late), [TopicPartition::new("t", 0)]);
+            let text = fold.apply(3, &late).unwrap_err().to_string();
+            assert_eq!(text, "ledger entry 3 names files that a sweep before it removed");
+            fold.apply(3, &entry(Kind::Rows, vec![range("t", 0, 1)])).unwrap();
+        }
     }
 
     #[test]

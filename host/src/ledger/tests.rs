@@ -27,6 +27,7 @@ pub(crate) fn entry(kind: Kind, ranges: Vec<EntryRange>) -> Entry {
         counts: Counts { records, skipped: records, ..Default::default() },
         sinks: Default::default(),
         tables: Default::default(),
+        swept: Vec::new(),
     }
 }
 
@@ -178,7 +179,7 @@ async fn a_hole_is_refused_by_handles_old_and_new() {
     for (missing, noticed_warm) in [(1, false), (3, false), (6, true)] {
         let (store, warm) = filled(6).await;
         store.delete(&object(missing)).await.unwrap();
-        let text = format!("ledger entry {missing} (state/ledger/{missing:020}.json) is missing");
+        let text = format!("ledger entry {missing} (/state/ledger/{missing:020}.json) is missing");
         let follows = format!("entry {missing} is missing");
         let whole = ledger(&store).await.fold().await;
         // a new handle cannot know that there was an entry behind the last one

@@ -94,6 +94,14 @@ impl Account {
         Uuid::parse_str(batch).is_ok_and(|batch| batch < *id).then_some(*n)
     }
 
+    /// The entry that took a table over, and the rows that entries before it count for the table.
+    pub(super) fn unproven(&self, table: &Table) -> Option<(u64, u64)> {
+        let (n, _) = self.taken_over.get(&table.outcome)?;
+        let before = self.claims.iter().filter(|claim| claim.number < *n);
+        let rows: u64 = before.filter_map(|claim| claim.rows.get(&table.outcome)).sum();
+        (rows > 0).then_some((*n, rows))
+    }
+
     /// Whether a claim should be in a table.
     pub(super) fn is_applied(&self, claim: &Claim, table: &Table) -> bool {
         // marks may stay behind entries that have no file for the table
@@ -118,7 +126,7 @@ fn explain(n: u64, entry: &Entry, before: &Fold, report: &mut Report) {
             (Kind::Rows | Kind::Start, _) => continue,
             (Kind::Gap, _) => (range.from, "given up as lost"),
             (Kind::Adopt | Kind::Reset, Some(at)) => (at, "passed over"),
-            (Kind::Adopt | Kind::Reset, None) => continue,
+            (Kind::Adopt | Kind::Reset, None) | (Kind::Sweep, _) => continue,
         };
         if range.to > from {
             report.given_up += (range.to - from) as u64;

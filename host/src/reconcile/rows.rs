@@ -19,7 +19,7 @@ use crate::outcome::Outcome;
 use crate::record::TopicPartition;
 
 use super::account::{Account, Claim};
-use super::{Report, Table, thousands};
+use super::{Kind, Report, Table, thousands};
 
 /// The columns that say where a row came from.
 pub(super) const COLUMNS: [&str; 6] = ["_batch", "_topic", "_partition", "_offset", "_row", "_attempt"];
@@ -200,6 +200,7 @@ impl<'a> Reader<'a> {
                 "{name} has {} rows with _batch {id}, which is no entry of the ledger",
                 thousands(rows)
             ));
+            report.advise(Kind::Strange, &if id == "null" { "_batch IS NULL".into() } else { of_batch(&id) });
         }
         for (n, rows) in before {
             report.notes.push(format!(
@@ -217,8 +218,57 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The condition that finds an entry's rows in a table.
+fn of_batch(id: &str) -> String {
+    format!("_batch = '{}'", id.replace('\'', "''"))
+}
+
+/// How many offsets are spelled out.
+const NAMED: usize = 3;
+
+/// `; in no table: visits/0 offset 7`, empty where every offset is in some table.
+///
+/// Where the entry skipped records, or the topic has holes, a missing offset may be one of those, and that is said.
+fn absent(claim: &Claim, sorted: &[Coordinate]) -> String {
+    let mut rest = sorted.iter().map(|c| (c.range, c.offset)).peekable();
+    let mut named: Vec<(usize, i64)> = Vec::new();
+    let (mut count, mut span) = (0_u64, 0_u64);
+    for (at, range) in claim.ranges.iter().enumerate() {
+        span += (range.to - range.from).unsigned_abs();
+        for offset in range.from..range.to {
+            let here = (at as u32, offset);
+            let mut present = false;
+            while let Some(next) = rest.next_if(|next| *next <= here) {
+                present |= next == here;
+            }
+            if !present {
+                count += 1;
+                if named.len() < NAMED && named.first().is_none_or(|(first, _)| *first == at) {
+                    named.push((at, offset));
+                }
+            }
+        }
+    }
+    let Some((first, _)) = named.first() else { return String::new() };
+    let which = if span == claim.records { "in no table" } else { "in no table, some of them skipped or never there" };
+    let offsets: Vec<String> = named.iter().map(|(_, offset)| offset.to_string()).collect();
+    let more = match count - named.len() as u64 {
+        0 => String::new(),
+        more => format!(" and {} more", thousands(more)),
+    };
+    let noun = if offsets.len() == 1 { "offset" } else { "offsets" };
+    format!("; {which}: {} {noun} {}{more}", claim.ranges[*first].partition, offsets.join(", "))
+}
+
 fn judge(account: &Account, claim: &Claim, mut found: Found, tables: &[&Table], report: &mut Report) {
     let n = claim.number;
+    found.coordinates.sort_unstable();
+    // where a table cannot be looked at, or is not so far, its rows are not missing
+    let all_seen = claim.rows.iter().filter(|(_, rows)| **rows > 0).all(|(outcome, _)| {
+        let table = tables.iter().find(|table| table.outcome == *outcome);
+        table.is_some_and(|table| account.is_provable(claim, table) && account.is_applied(claim, table))
+    });
+    let absent = || if all_seen { absent(claim, &found.coordinates) } else { String::new() };
     let mut whole = Outcome::ALL.iter().all(|o| tables.iter().any(|t| t.outcome == *o) || !claim.rows.contains_key(o));
     for table in tables {
         let (outcome, name) = (table.outcome, table.name());
@@ -229,11 +279,15 @@ fn judge(account: &Account, claim: &Claim, mut found: Found, tables: &[&Table], 
         } else if account.is_applied(claim, table) {
             if counted != there {
                 whole = false;
+                let absent = if there < counted { absent() } else { String::new() };
                 report.wrong(format!(
-                    "entry {n} counts {} rows for {name}, which has {} of it",
+                    "entry {n} counts {} rows for {name}, which has {} of it{absent}",
                     thousands(counted),
                     thousands(there)
                 ));
+                if there < counted {
+                    report.advise(Kind::Missing, &of_batch(&claim.id.to_string()));
+                }
             }
         } else {
             whole &= counted == 0;
@@ -246,7 +300,6 @@ fn judge(account: &Account, claim: &Claim, mut found: Found, tables: &[&Table], 
             }
         }
     }
-    found.coordinates.sort_unstable();
     let mut twice = 0;
     let mut first = None;
     for pair in found.coordinates.windows(2) {
@@ -265,14 +318,17 @@ fn judge(account: &Account, claim: &Claim, mut found: Found, tables: &[&Table], 
         };
         let more = if twice > 1 { format!(", and {} more like it", thousands(twice - 1)) } else { String::new() };
         report.wrong(format!("entry {n}: {partition} offset {} row {} is {tables}{more}", one.offset, one.row));
+        let rows = format!("{} AND _offset = {} AND _row = {}", of_batch(&claim.id.to_string()), one.offset, one.row);
+        report.advise(Kind::Doubled, &rows);
     }
-    found.coordinates.dedup_by_key(|c| (c.range, c.offset));
-    let records = found.coordinates.len() as u64;
+    let records = found.coordinates.chunk_by(|one, other| (one.range, one.offset) == (other.range, other.offset));
+    let records = records.count() as u64;
     if whole && twice == 0 && records != claim.records {
         report.wrong(format!(
-            "entry {n} judged {} records, but the tables have rows of {}",
+            "entry {n} judged {} records, but the tables have rows of {}{}",
             thousands(claim.records),
-            thousands(records)
+            thousands(records),
+            absent()
         ));
     }
 }

@@ -156,8 +156,12 @@ impl Lake {
 
     async fn expect(&self, expected: &str) {
         let report = self.report().await;
-        assert_eq!(report.to_string(), expected, "{report:#?}");
+        let said = report.to_string();
+        let (advice, facts): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.starts_with("  to do: "));
+        assert_eq!(facts.join("\n"), expected, "{report:#?}");
+        assert_eq!(advice.len(), report.advice.len());
         assert_eq!(report.ok, expected.starts_with("reconciled"));
+        assert!(!report.ok || advice.is_empty(), "{report}");
     }
 }
 
@@ -192,21 +196,26 @@ async fn each_contradiction_is_a_sentence_that_names_entry_table_and_coordinates
             ][..],
         ),
         (&[(0, 0, V), (1, 0, V)], &[(1, 0, V), (1, 0, V)], None, &["entry 2: t/0 offset 1 row 0 is twice in valid"]),
-        (&good, &[(0, 0, V)], None, &["entry 2 counts 1 rows for error (lake/error), which has 0 of it"]),
+        (
+            &good,
+            &[(0, 0, V)],
+            None,
+            &["entry 2 counts 1 rows for error (lake/error), which has 0 of it; in no table: t/0 offset 1"],
+        ),
         (
             &good,
             &[(0, 0, V), (7, 0, E)],
             None,
             &[
                 "entry 2, error (lake/error): 1 rows lie outside the entry's offsets, the first at t/0 offset 7 row 0",
-                "entry 2 judged 2 records, but the tables have rows of 1",
+                "entry 2 judged 2 records, but the tables have rows of 1; in no table: t/0 offset 1",
             ],
         ),
         (
             &[(0, 0, V), (0, 1, V), (1, 0, V)],
             &[(0, 0, V), (0, 1, V), (0, 2, V)],
             None,
-            &["entry 2 judged 2 records, but the tables have rows of 1"],
+            &["entry 2 judged 2 records, but the tables have rows of 1; in no table: t/0 offset 1"],
         ),
         (
             &[(0, 0, V)],
@@ -214,7 +223,8 @@ async fn each_contradiction_is_a_sentence_that_names_entry_table_and_coordinates
             Some(stranger),
             &[
                 "valid (lake/valid) has 1 rows with _batch 01900000-0000-7000-8000-000000000001, which is no entry of the ledger",
-                "entry 2 counts 1 rows for valid (lake/valid), which has 0 of it",
+                "entry 2 counts 1 rows for valid (lake/valid), which has 0 of it; in no table, some of them skipped or never \
+                 there: t/0 offsets 0, 1",
             ],
         ),
     ] {
@@ -278,8 +288,11 @@ async fn a_table_that_vanished_or_was_replaced_is_a_discrepancy() {
     lake.apply().await;
     let path = lake.dir.path().join("valid");
     std::fs::rename(&path, lake.dir.path().join("aside")).unwrap();
-    lake.expect("not reconciled: 1 discrepancy\n  the ledger counts 1 rows for valid, but its table is not there")
-        .await;
+    lake.expect(
+        "not reconciled: 1 discrepancy\n  the ledger counts 1 rows for valid, but its table is not there: put it back \
+         from a copy, or let `sluice adopt` begin an empty one",
+    )
+    .await;
     let other = lake.create(V).await;
     let report = lake.report().await;
     assert!(report.discrepancies[0].contains(&other) && report.discrepancies[0].contains("was replaced"), "{report}");

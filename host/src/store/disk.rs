@@ -21,6 +21,7 @@ pub(super) struct DiskError {
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull => "; free some space, nothing that was promised is lost",
+        io::ErrorKind::FileTooLarge => "; this process may not write files of that size (`ulimit -f`)",
         io::ErrorKind::QuotaExceeded => "; the quota is used up",
         io::ErrorKind::ReadOnlyFilesystem => "; mount it for writing",
         io::ErrorKind::PermissionDenied => "; this user may not write there",
@@ -51,6 +52,9 @@ fn at(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
 pub(super) struct Disk {
     #[cfg(test)]
     pub(super) journal: std::sync::Arc<std::sync::Mutex<Vec<Step>>>,
+    /// what was in a file when it was synced, by the number of that step
+    #[cfg(test)]
+    pub(super) contents: std::sync::Arc<std::sync::Mutex<std::collections::BTreeMap<usize, Vec<u8>>>>,
 }
 
 /// What was done to the disk, for tests.
@@ -115,7 +119,12 @@ impl Disk {
     pub(super) fn sync(&self, file: &File, path: &Path) -> Result<()> {
         file.sync_all().map_err(at("sync", path))?;
         #[cfg(test)]
-        self.note(Step::SyncFile(path.to_owned()));
+        {
+            let content = std::fs::read(path).expect("it was synced a moment ago");
+            let mut journal = self.journal.lock().expect("no test panics while it holds the journal");
+            self.contents.lock().expect("nor the contents").insert(journal.len(), content);
+            journal.push(Step::SyncFile(path.to_owned()));
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! answered for stays. "Already exists" is answered only after the folder is synced too, so that whoever lost a race may
 //! rely on the winner. Temporaries are called `<target>#<digits>`, which `LocalFileSystem` neither lists nor opens.
 //!
-//! It never tidies up temporaries of a process that died (an orphan sweep's business), and does not sync deletions: an
+//! It never tidies up temporaries of a process that died ([`leftovers`](super::leftovers) finds them), and does not sync deletions: an
 //! object that comes back after a power cut is an orphan, never a lie.
 
 use std::fmt;

@@ -8,6 +8,8 @@ use object_store::ObjectStoreExt;
 use super::super::disk::Step;
 use super::*;
 
+mod power;
+
 /// A disk after a power cut: the worst of what POSIX allows. A name survives if its folder was synced after it was given
 /// or if the folder's own name does; content survives if the file was synced.
 #[derive(Default)]
