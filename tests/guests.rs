@@ -18,6 +18,8 @@ pub struct Guest {
     pub configure: String,
     /// body of `check` or `enrich`: `$rows`, `$columns`; answers the address of a result
     pub call: String,
+    /// body of `cabi_realloc`: `$size`, a local `$at`; answers an address
+    pub allocate: String,
     /// what `configure` answers, if its body is left as it is
     pub says: Says,
     /// the contract that its types are taken from
@@ -29,12 +31,15 @@ pub struct Guest {
 /// A description.
 #[derive(Clone)]
 pub struct Says {
-    pub name: &'static str,
-    pub reads: Vec<(&'static str, u8, bool)>,
+    pub name: String,
+    pub version: String,
+    /// of every code
+    pub help: String,
+    pub reads: Vec<(String, u8, bool)>,
     /// code, reads
-    pub codes: Vec<(&'static str, Vec<u16>)>,
+    pub codes: Vec<(String, Vec<u16>)>,
     /// name, type, precision, scale
-    pub produces: Vec<(&'static str, u8, u8, u8)>,
+    pub produces: Vec<(String, u8, u8, u8)>,
     pub one_to_many: bool,
     pub reused: bool,
 }
@@ -44,8 +49,19 @@ pub const INT32: u8 = 1;
 pub const INT64: u8 = 2;
 pub const UTF8: u8 = 7;
 
+/// `logical-type` in the contract's order.
+pub const TYPES: [&str; 10] =
+    ["boolean", "int32", "int64", "float64", "date32", "timestamp-us", "decimal", "utf8", "binary", "json"];
+
 /// The empty answer: nothing to object to.
 pub const NOTHING: &str = "(i32.const 1024)";
+
+/// The answer of an enricher that copies `n`.
+pub const COPY: &str = "(call $column (local.get $rows) (i32.const 3) (i32.load offset=4 (local.get $columns))
+    (i32.mul (local.get $rows) (i32.const 8)) (i32.const 0) (i32.const 0))";
+
+/// An allocator that never frees.
+pub const ALLOCATE: &str = "(call $bump (local.get $size))";
 
 /// A rule over `n` with two codes.
 pub fn rule(call: &str) -> Guest {
@@ -54,10 +70,13 @@ pub fn rule(call: &str) -> Guest {
         extra: String::new(),
         configure: "(i32.const 8192)".into(),
         call: call.into(),
+        allocate: ALLOCATE.into(),
         says: Says {
-            name: "guest",
-            reads: vec![("n", INT64, true)],
-            codes: vec![("unlucky", vec![0]), ("odd", vec![])],
+            name: "guest".into(),
+            version: "1.0.0".into(),
+            help: "a code of a test".into(),
+            reads: vec![("n".into(), INT64, true)],
+            codes: vec![("unlucky".into(), vec![0]), ("odd".into(), vec![])],
             produces: vec![],
             one_to_many: false,
             reused: false,
@@ -72,19 +91,23 @@ pub fn enricher(ty: u8, call: &str) -> Guest {
     let mut guest = rule(call);
     guest.kind = "enricher";
     guest.says.codes.clear();
-    guest.says.produces = vec![("added", ty, 0, 0)];
+    guest.says.produces = vec![("added".into(), ty, 0, 0)];
     guest
 }
 
 /// A rule that does `misdeed` where a row's n is 13, and objects to nothing.
 pub fn at_thirteen(misdeed: &str) -> Guest {
-    let call = format!(
+    rule(&where_thirteen(misdeed, NOTHING))
+}
+
+/// A body that does `misdeed` where a row's n is 13, and else answers `otherwise`.
+pub fn where_thirteen(misdeed: &str, otherwise: &str) -> String {
+    format!(
         "(local $bad i32)
         (local.set $bad (call $thirteen (local.get $rows) (local.get $columns)))
         (if (i32.ne (local.get $bad) (i32.const -1)) (then {misdeed}))
-        {NOTHING}"
-    );
-    rule(&call)
+        {otherwise}"
+    )
 }
 
 impl Guest {
@@ -106,6 +129,7 @@ impl Guest {
         let text = include_str!("guests/skeleton.wat")
             .replace("IMPORTS", &imports)
             .replace("EXTRA", &self.extra)
+            .replace("ALLOCATE_BODY", &self.allocate)
             .replace("CONFIGURE_BODY", &self.configure)
             .replace("CALL_BODY", &self.call)
             .replace("CONFIGURE", &format!("{interface}#configure"))
@@ -177,7 +201,7 @@ impl Says {
             for (code, columns) in &self.codes {
                 second.extend(image.text(code));
                 second.extend([0; 4]); // severity: error
-                second.extend(image.text("a code of a test"));
+                second.extend(image.text(&self.help));
                 let indexes: Vec<u8> = columns.iter().flat_map(|i| i.to_le_bytes()).collect();
                 second.extend(image.list(&indexes, columns.len()));
             }
@@ -191,8 +215,8 @@ impl Says {
         };
         let head = [
             vec![0; 4], // ok
-            image.text(self.name).to_vec(),
-            image.text("1.0.0").to_vec(),
+            image.text(&self.name).to_vec(),
+            image.text(&self.version).to_vec(),
             image.list(&reads, self.reads.len()).to_vec(),
             image.list(&second, len).to_vec(),
             if kind == "rule" {

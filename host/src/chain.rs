@@ -2,11 +2,17 @@
 //!
 //! Order: skip → decode → enrichers, in their order → expectations and rules. It routes nothing and writes nothing. Rows
 //! that die on the way leave the batch; what remains is judged as if they had never been in it.
+//!
+//! Memory is bounded whatever a batch grows to: where columns, copies or findings take too much, the batch is judged in
+//! halves ([`Judge::next`]), since a verdict depends on its record alone. What is too much for a single record is a dead
+//! letter.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use arrow::array::{Array, BooleanArray};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use uuid::Uuid;
 
@@ -19,12 +25,19 @@ use crate::expect::{self, Declared, Expectations, Planner, Skip, SqlEnricher, Sq
 use crate::generation::{Code, Generation};
 use crate::ledger::Counts;
 use crate::outcome::{Dead, Finding, Outcome, Stage, route};
-use crate::plugin::{self, Breaker, Caller, Engine, Plugin};
+use crate::plugin::{self, Breaker, Caller, Engine, FINDING, Plugin, Tally};
 use crate::record::{Batch, RawBatch};
 
 mod rows;
 
-use rows::{Author, GROWN, Rows};
+use rows::{Author, Rows};
+
+/// Bytes that a batch of several records may grow to, in each of its ways to grow, before it is judged in halves: eight
+/// times what an ordinary batch has. Each thread that judges may hold this several times over.
+const PIECE: usize = 32 << 20;
+
+/// Bytes that a single record may grow to, likewise: with two threads and writers, within half a gigabyte.
+const RECORD: usize = 64 << 20;
 
 /// Everything that judges, loaded and checked: one generation at work.
 pub struct Chain {
@@ -207,6 +220,7 @@ impl Chain {
             expectations: self.parts.expectations.clone(),
             rules: self.parts.rules.iter().map(caller).collect(),
             namespace: self.namespace,
+            spent: Spent::default(),
         })
     }
 
@@ -236,6 +250,24 @@ fn with_fields(schema: &SchemaRef, added: &[Field]) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
+/// Records that wait to be judged: a batch, cut into pieces where it grows too large.
+#[derive(Debug)]
+pub struct Waiting(Vec<RawBatch>);
+
+impl From<RawBatch> for Waiting {
+    fn from(raw: RawBatch) -> Self {
+        Waiting(vec![raw])
+    }
+}
+
+/// How much a batch may grow.
+#[derive(Clone, Copy)]
+struct Bound {
+    bytes: usize,
+    /// beyond it the batch is cut; else the rows that grow the most are dead
+    cuts: bool,
+}
+
 enum Adding {
     Sql(Arc<SqlEnricher>),
     Plugin(Box<Caller>),
@@ -249,17 +281,71 @@ pub struct Judge {
     expectations: Arc<Expectations>,
     rules: Vec<Caller>,
     namespace: Uuid,
+    spent: Spent,
+}
+
+/// Where a judge's time went.
+#[derive(Clone, Debug, Default)]
+pub struct Spent {
+    /// predicate and decoder
+    pub decode: Duration,
+    /// all enrichers
+    pub enrich: Duration,
+    /// all expectations
+    pub expect: Duration,
+    /// all components that judge
+    pub rules: Duration,
+    /// rows that came to expectations and rules
+    pub judged: u64,
+    /// what was done with each plugin
+    pub plugins: Vec<(Arc<str>, Tally)>,
 }
 
 impl Judge {
-    /// Judges the records of `raw`.
+    /// Where the time went since this was last asked.
+    pub fn take_spent(&mut self) -> Spent {
+        let enrichers = self.enrichers.iter_mut().filter_map(|enricher| match enricher {
+            Adding::Sql(_) => None,
+            Adding::Plugin(caller) => Some(&mut **caller),
+        });
+        let plugins =
+            enrichers.chain(&mut self.rules).map(|caller| (caller.plugin().name().clone(), caller.take_tally()));
+        Spent { plugins: plugins.collect(), ..std::mem::take(&mut self.spent) }
+    }
+
+    /// Judges the next of the records that wait: all of them, unless that takes too much memory. `None` when none is left.
     ///
     /// # Errors
     /// A component failed beyond its budget and the pipeline must stop: nothing of the batch may be committed.
+    pub fn next(&mut self, waiting: &mut Waiting) -> Result<Option<Judged>> {
+        while let Some(raw) = waiting.0.pop() {
+            let cuts = raw.records.len() > 1;
+            let bound = Bound { bytes: if cuts { PIECE } else { RECORD }, cuts };
+            let raw = Arc::new(raw);
+            if let Some(judged) = self.judge_within(raw.clone(), bound)? {
+                return Ok(Some(judged));
+            }
+            let (all, half) = (raw.records.len(), raw.records.len() / 2);
+            waiting.0.extend([raw.part(half..all), raw.part(0..half)]); // the last is the next
+        }
+        Ok(None)
+    }
+
+    /// Judges the records of `raw` in one piece, as if they were one: for a single record, or few.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
     pub fn judge(&mut self, raw: RawBatch) -> Result<Judged> {
-        let raw = Arc::new(raw);
+        let bound = Bound { bytes: RECORD, cuts: false };
+        self.judge_within(Arc::new(raw), bound)?.ok_or_else(uncut)
+    }
+
+    fn judge_within(&mut self, raw: Arc<RawBatch>, bound: Bound) -> Result<Option<Judged>> {
+        let begun = Instant::now();
         let skipped = self.skip.as_ref().map(|skip| skip.skipped(&raw));
-        let decoded = self.decoder.decode(&raw, |record| skipped.as_ref().is_some_and(|s| s.value(record)));
+        let is_skipped = |record| skipped.as_ref().is_some_and(|s: &BooleanArray| s.value(record));
+        let most = if bound.cuts { bound.bytes } else { usize::MAX };
+        let Some(decoded) = self.decoder.decode_within(&raw, is_skipped, most) else { return Ok(None) };
         let batch = Batch {
             columns: decoded.rows,
             origin: decoded.origin,
@@ -268,37 +354,84 @@ impl Judge {
             pipeline: self.namespace,
         };
         let records = batch.raw.records.len() as u64;
-        self.judge_rows(batch, decoded.dead, records, skipped.map_or(0, |s| s.true_count() as u64))
+        self.spent.decode += begun.elapsed();
+        let counts = Counts { records, skipped: skipped.map_or(0, |s| s.true_count() as u64), ..Counts::default() };
+        self.judge_batch(batch, decoded.dead, counts, bound)
     }
 
     /// Judges rows that are shaped already: those of a batch, or of a table that is looked at again.
     pub fn judge_rows(&mut self, batch: Batch, dead: Vec<Dead>, records: u64, skipped: u64) -> Result<Judged> {
+        let counts = Counts { records, skipped, ..Counts::default() };
+        self.judge_batch(batch, dead, counts, Bound { bytes: RECORD, cuts: false })?.ok_or_else(uncut)
+    }
+
+    /// `None` where the batch is to be cut.
+    fn judge_batch(
+        &mut self,
+        batch: Batch,
+        dead: Vec<Dead>,
+        mut counts: Counts,
+        bound: Bound,
+    ) -> Result<Option<Judged>> {
         let mut rows = Rows { batch, dead };
+        let begun = Instant::now();
+        let mut room = bound.bytes; // for the columns that are added, all together
         for enricher in &mut self.enrichers {
+            let before = rows.batch.columns.num_columns();
             match enricher {
                 Adding::Sql(sql) => {
-                    let enriched = sql.enrich(rows.batch);
+                    let enriched = match sql.enrich(&rows.batch, room) {
+                        Some(enriched) => enriched,
+                        None if bound.cuts => return Ok(None),
+                        None => sql.give_up(&rows.batch, bound.bytes),
+                    };
                     rows.batch = enriched.batch;
                     rows.dead.extend(enriched.dead);
                 }
                 Adding::Plugin(caller) => {
-                    let added = caller.enrich(&rows.batch)?;
-                    rows.add(&author(caller.plugin()), caller.plugin().adds(), added, GROWN)?;
+                    let added = match caller.enrich_within(&rows.batch, room)? {
+                        Some(added) => added,
+                        None if bound.cuts => return Ok(None),
+                        None => caller.add_nothing(&rows.batch, bound.bytes),
+                    };
+                    if bound.cuts && rows.grow_beyond(&added, bound.bytes) {
+                        return Ok(None);
+                    }
+                    rows.add(&author(caller.plugin()), caller.plugin().adds(), added, bound.bytes)?;
                 }
             }
+            let added = rows.batch.columns.columns().iter().skip(before);
+            room = room.saturating_sub(added.map(|column| columns::size(column, 0, column.len())).sum());
         }
-        let mut counts = Counts { records, skipped, ..Counts::default() };
+        let enriched = Instant::now();
         let judged = self.expectations.judge(&rows.batch);
+        let expected = Instant::now();
+        self.spent.enrich += enriched - begun;
+        self.spent.expect += expected - enriched;
+        self.spent.judged += rows.batch.len() as u64;
         let mut findings = judged.findings;
+        let mut room = bound.bytes; // for what is found, stored once more in the error table
+        let taken = findings.len().saturating_mul(FINDING);
+        if bound.cuts && taken > room {
+            return Ok(None);
+        }
+        room = room.saturating_sub(taken);
         // the first who cannot judge a row names the reason
         let mut doomed: BTreeMap<u32, Dead> = judged.dead.into_iter().collect();
         for caller in &mut self.rules {
-            let checked = caller.check(&rows.batch)?;
+            let checked = match caller.check_within(&rows.batch, room)? {
+                Some(checked) => checked,
+                None if bound.cuts => return Ok(None),
+                None => caller.find_nothing(&rows.batch, bound.bytes),
+            };
+            let details = checked.findings.iter().filter_map(|finding| finding.detail.as_ref()).map(String::len);
+            room = room.saturating_sub(details.sum::<usize>() + checked.findings.len() * FINDING);
             findings.extend(checked.findings);
             for row in checked.dead {
                 doomed.entry(row.row).or_insert_with(|| rows.letter(Stage::Rule, author(caller.plugin()), row));
             }
         }
+        self.spent.rules += expected.elapsed();
         for unknown in judged.unknown {
             // a row that a rule could not judge has no verdict, so none that is unknown
             let rows = unknown.without(doomed.keys().copied());
@@ -310,8 +443,12 @@ impl Judge {
         let outcomes = route(batch.len(), &findings);
         count(&mut counts, &outcomes, &findings, &dead);
         findings.sort_by_key(|finding| finding.row); // stable: those of a row stay in the order of the rules
-        Ok(Judged { batch, findings, outcomes, dead, counts })
+        Ok(Some(Judged { batch, findings, outcomes, dead, counts }))
     }
+}
+
+fn uncut() -> Error {
+    Error::Host("a batch that must stay whole was to be cut".into())
 }
 
 fn author(plugin: &Plugin) -> Author {

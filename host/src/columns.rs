@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryBuilder, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder, StructArray,
-    StructBuilder, TimestampMicrosecondArray, make_array,
+    Array, ArrayRef, AsArray, BinaryBuilder, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder,
+    StructArray, StructBuilder, TimestampMicrosecondArray, make_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
@@ -168,6 +168,24 @@ pub fn append_headers(list: &mut ListBuilder<StructBuilder>, headers: &[(String,
 /// A builder for [`headers_type`].
 pub fn headers_builder() -> ListBuilder<StructBuilder> {
     ListBuilder::new(StructBuilder::from_fields(header_fields(), 0))
+}
+
+/// The bytes of the values `from..to`, offsets included, bitmaps of nulls not.
+pub(crate) fn size(array: &dyn Array, from: usize, to: usize) -> usize {
+    let text = |offsets: &[i32]| (offsets[to] - offsets[from]) as usize + (to - from) * 4;
+    let list = |offsets: &[i32], values: &dyn Array| {
+        size(values, offsets[from] as usize, offsets[to] as usize) + (to - from) * 4
+    };
+    match array.data_type() {
+        DataType::Utf8 => text(array.as_string::<i32>().value_offsets()),
+        DataType::Binary => text(array.as_binary::<i32>().value_offsets()),
+        DataType::Struct(_) => array.as_struct().columns().iter().map(|child| size(child, from, to)).sum(),
+        DataType::List(_) => list(array.as_list::<i32>().value_offsets(), array.as_list::<i32>().values()),
+        DataType::Map(..) => list(array.as_map().value_offsets(), array.as_map().entries()),
+        DataType::Boolean => to - from,
+        // what is of no fixed width has no other form in rows: as much as could be
+        other => other.primitive_width().map_or_else(|| array.get_array_memory_size(), |width| width * (to - from)),
+    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ use crate::record::RawBatch;
 use crate::schema::Schema;
 
 mod column;
+#[cfg(test)]
+mod fuzz;
 mod number;
 #[cfg(test)]
 mod oracle;
@@ -91,11 +93,27 @@ impl JsonDecoder {
     /// # Panics
     /// Where `raw` holds 2 GiB or more: sources make batches of a few MiB, and Arrow's offsets have 31 bits.
     pub fn decode(&mut self, raw: &RawBatch, skip: impl Fn(usize) -> bool) -> Decoded {
+        self.decode_within(raw, skip, usize::MAX).expect("nothing is larger than all of memory")
+    }
+
+    /// The same; `None` where the columns would take about `most` bytes more than the payloads: cut the batch, then. A few
+    /// characters can be an item of a list with hundreds of columns.
+    ///
+    /// # Panics
+    /// As [`decode`](Self::decode).
+    pub fn decode_within(&mut self, raw: &RawBatch, skip: impl Fn(usize) -> bool, most: usize) -> Option<Decoded> {
         assert!(i32::try_from(raw.data.len()).is_ok(), "a batch of {} bytes: sources bound them", raw.data.len());
         let mut origin = Vec::with_capacity(raw.records.len());
         let mut dead = Vec::new();
+        let mut grown = 0usize;
         for record in (0..raw.records.len()).filter(|record| !skip(*record)) {
-            match self.payload(raw, record) {
+            let decoded = self.payload(raw, record);
+            grown = grown.saturating_add(self.root.width + self.context.grown());
+            if grown > most {
+                self.root.truncate(0);
+                return None;
+            }
+            match decoded {
                 Ok(()) => origin.push(record as u32),
                 Err((reason, detail)) => {
                     self.root.truncate(origin.len());
@@ -108,11 +126,12 @@ impl JsonDecoder {
         let columns = self.root.finish().as_struct().columns().to_vec();
         let rows = RecordBatch::try_new_with_options(self.schema.arrow.clone(), columns, &options)
             .expect("the columns were made from this schema");
-        Decoded { rows, ordinal: vec![0; origin.len()], origin, dead }
+        Some(Decoded { rows, ordinal: vec![0; origin.len()], origin, dead })
     }
 
     /// Appends one record's row, or a part of it and says why not all.
     fn payload(&mut self, raw: &RawBatch, record: usize) -> Result<(), Refusal> {
+        self.context.clear();
         let Some(payload) = raw.value(record) else {
             return Err((Reason::NullValue, "the record has no value".to_owned()));
         };
@@ -139,7 +158,6 @@ impl JsonDecoder {
         if first != b'{' {
             return Err(not_an_object(text, first));
         }
-        self.context.clear();
         let mut parser = serde_json::Deserializer::from_str(text);
         let value = Value { column: &mut self.root, context: &mut self.context };
         if let Err(error) = value.deserialize(&mut parser).and_then(|()| parser.end()) {

@@ -14,6 +14,7 @@ use crate::config;
 use crate::outcome::{Dead, Finding, Reason, Severity, Stage};
 use crate::record::Batch;
 
+mod bound;
 mod enrich;
 mod mistake;
 mod paths;

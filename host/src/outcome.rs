@@ -76,7 +76,7 @@ pub enum Reason {
     NullValue,
     /// the payload has no bytes, or white space only
     EmptyValue,
-    /// the payload is longer than `source.max_record`
+    /// the payload is longer than `source.max_record`, or its lists take far more memory than it does
     TooLarge,
     /// the payload is not UTF-8
     NotUtf8,

@@ -15,6 +15,8 @@ mod cache;
 mod call;
 mod describe;
 mod engine;
+#[cfg(test)]
+mod fuzz;
 mod inspect;
 mod isolate;
 mod load;
@@ -30,7 +32,7 @@ use arrow::datatypes::Field;
 use serde::Serialize;
 
 pub use breaker::Breaker;
-pub use call::{Added, Caller, Checked, DeadRow, PROBES};
+pub use call::{Added, Caller, Checked, DeadRow, FINDING, PROBES, Tally};
 pub use describe::{Instances, Request, Type};
 pub use engine::{Engine, THREAD_STACK};
 pub use inspect::{Inspection, inspect, inspect_with};

@@ -111,6 +111,16 @@ impl RawBatch {
         (self.data.len() + self.records.len() * size_of::<RawRecord>() + headers.sum::<usize>()) as u64
     }
 
+    /// Some of the records, with the same bytes behind them.
+    pub fn part(&self, records: std::ops::Range<usize>) -> RawBatch {
+        RawBatch {
+            ranges: self.ranges.clone(),
+            records: self.records[records].to_vec(),
+            data: self.data.clone(),
+            headers: self.headers.clone(),
+        }
+    }
+
     /// The bytes of a span; `None` for null.
     pub fn bytes(&self, span: Span) -> Option<&[u8]> {
         (!span.is_null()).then(|| &self.data[span.start as usize..][..span.len as usize])

@@ -1,5 +1,5 @@
 ;; What every guest of these tests shares: an allocator, the host's log, and functions to look at the one column it
-;; reads, `n` of int64. RULE or ENRICHER, DATA and the bodies are filled in by guests.rs.
+;; reads, `n` of int64. Names, DATA and the bodies are filled in by guests.rs.
 (module
   IMPORTS
   (memory (export "memory") 2)
@@ -7,6 +7,8 @@
   (global $top (mut i32) (i32.const 65536))
   (func $allocate (export "cabi_realloc") (param $old i32) (param $old_size i32) (param $align i32) (param $size i32)
       (result i32)
+    ALLOCATE_BODY)
+  (func $bump (param $size i32) (result i32)
     (local $at i32)
     (local.set $at (i32.and (i32.add (global.get $top) (i32.const 15)) (i32.const -16)))
     (global.set $top (i32.add (local.get $at) (local.get $size)))
@@ -26,6 +28,13 @@
       (local.set $row (i32.add (local.get $row) (i32.const 1)))
       (br $next))
     (unreachable))
+  ;; a plugin-error of `case` with a text
+  (func $refuse (param $case i32) (param $text i32) (param $len i32) (result i32)
+    (i32.store8 offset=2048 (i32.const 0) (i32.const 1))
+    (i32.store8 offset=2052 (i32.const 0) (local.get $case))
+    (i32.store offset=2056 (i32.const 0) (local.get $text))
+    (i32.store offset=2060 (i32.const 0) (local.get $len))
+    (i32.const 2048))
   ;; an answer of one list
   (func $answer (param $at i32) (param $len i32) (result i32)
     (i32.store offset=2048 (i32.const 0) (i32.const 0))
@@ -41,6 +50,14 @@
     (i32.store8 offset=12 (local.get $at) (i32.ne (local.get $len) (i32.const -1)))
     (i32.store offset=16 (local.get $at) (local.get $text))
     (i32.store offset=20 (local.get $at) (local.get $len)))
+  ;; `many` findings on one row at 3000, each with the same `len` bytes of detail; none where `len` is −1
+  (func $repeat (param $row i32) (param $len i32) (param $many i32)
+    (local $i i32)
+    (loop $next
+      (call $finding (i32.add (i32.const 3000) (i32.mul (local.get $i) (i32.const 24)))
+        (local.get $row) (i32.const 0) (i32.const -1) (i32.const 70000) (local.get $len))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $i) (local.get $many)))))
   ;; an enricher's answer of one column of `kind`: its bytes, then its offsets where it has any
   (func $column (param $rows i32) (param $kind i32) (param $data i32) (param $size i32) (param $offsets i32) (param $offsets_size i32)
       (result i32)

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use sluice_host::chain::{Chain, Judged};
+use sluice_host::chain::{Chain, Judged, Waiting};
 use sluice_host::outcome::{Outcome, Reason};
 use sluice_host::record::{Range, RawBatch, RawRecord, Span, TopicPartition};
 
@@ -22,19 +22,25 @@ fn project(guest: &Guest, sections: &str) -> Project {
 
 /// Twenty records whose `n` counts from 0; number 13 may have a `page`.
 fn judge(project: &Project, page: Option<&str>) -> Judged {
+    chain(project).judge().unwrap().judge(records(|n| page.filter(|_| n == 13))).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn chain(project: &Project) -> Chain {
+    Chain::load(&project.path().join("sluice.toml"), None).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn records<'a>(page: impl Fn(i64) -> Option<&'a str>) -> RawBatch {
     let (mut data, mut records) = (String::new(), Vec::new());
     for n in 0..20 {
         let start = data.len();
-        let page = page.filter(|_| n == 13).map(|page| format!(r#","page":"{page}""#)).unwrap_or_default();
+        let page = page(n).map(|page| format!(r#","page":"{page}""#)).unwrap_or_default();
         write!(data, r#"{{"n":{n}{page}}}"#).unwrap();
         let value = Span { start: start as u32, len: (data.len() - start) as u32 };
         let (key, timestamp) = (Span::NULL, None);
         records.push(RawRecord { range: 0, offset: n, timestamp, key, value, headers: None, truncated_from: None });
     }
     let ranges = vec![Range { partition: TopicPartition::new("t", 0), from: 0, to: 20 }];
-    let raw = RawBatch { ranges, records, data: data.into_bytes().into(), headers: vec![] };
-    let chain = Chain::load(&project.path().join("sluice.toml"), None).unwrap_or_else(|e| panic!("{e}"));
-    chain.judge().unwrap().judge(raw).unwrap_or_else(|e| panic!("{e}"))
+    RawBatch { ranges, records, data: data.into_bytes().into(), headers: vec![] }
 }
 
 #[test]
@@ -73,4 +79,32 @@ fn a_record_that_is_multiplied_beyond_all_bounds_costs_that_record() {
     assert_eq!(dead, [(13, 0, Reason::PluginOutput)]);
     assert!(judged.dead[0].detail.starts_with("it makes 300 rows of this one, 540"), "{}", judged.dead[0].detail);
     assert_eq!((judged.batch.len(), judged.counts.outcomes[&Outcome::Dlq]), (19, 1));
+}
+
+#[test]
+fn a_batch_that_grows_too_large_is_judged_in_pieces_and_nobody_dies_of_it() {
+    // every row becomes 300
+    let call = "(drop (memory.grow (i32.const 8)))
+        (drop (call $column (local.get $rows) (i32.const 3) (i32.const 200000) (i32.const 2400) (i32.const 0) (i32.const 0)))
+        (call $origin (i32.const 200000) (i32.const 300))
+        (i32.const 2048)";
+    let mut guest = enricher(INT64, call);
+    guest.says.one_to_many = true;
+    let section = "[[enrich]]\nname = \"guest\"\nwasm = \"guest.wasm\"\nlimits = { call_rows = 1 }\n";
+    let project = project(&guest, section);
+    let page = "x".repeat(10_000); // twice for each of 6,000 rows, in the column and in the payload: 120 MB
+    let mut judge = chain(&project).judge().unwrap();
+    let mut waiting = Waiting::from(records(|_| Some(&page)));
+    let mut seen = Vec::new();
+    let mut pieces = 0;
+    while let Some(judged) = judge.next(&mut waiting).unwrap() {
+        assert_eq!((judged.dead.len(), judged.counts.rows), (0, judged.batch.len() as u64));
+        assert_eq!(judged.batch.len() as u64, judged.counts.records * 300);
+        let offsets = judged.batch.origin.iter().map(|record| judged.batch.raw.records[*record as usize].offset);
+        seen.extend(offsets.zip(judged.batch.ordinal.iter().copied()));
+        pieces += 1;
+    }
+    assert!(pieces > 3, "{pieces} pieces");
+    let expected: Vec<_> = (0..20).flat_map(|offset| (0..300).map(move |ordinal| (offset, ordinal))).collect();
+    assert_eq!(seen, expected, "each row once, in order");
 }

@@ -6,18 +6,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{filter, filter_record_batch, take_record_batch};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::Field;
 
+use crate::columns::size;
 use crate::error::{Error, Result};
 use crate::outcome::{Dead, Finding, Reason, Stage};
 use crate::plugin::{Added, DeadRow};
 use crate::record::Batch;
 
-/// Bytes that a batch may grow to where an enricher makes several rows of one: far below what 32-bit offsets can count,
-/// and sixty times what a full batch of a broker holds.
-pub(super) const GROWN: usize = 256 << 20;
 /// What a row costs beside its columns and its record: where it came from, as tables store it.
 const ROW: usize = 128;
 
@@ -41,6 +39,11 @@ impl Rows {
             detail: row.detail,
             plugin: Some(plugin),
         }
+    }
+
+    /// Whether the rows would take more than `most` bytes once an enricher has made several of one.
+    pub(super) fn grow_beyond(&self, added: &Added, most: usize) -> bool {
+        !grown(&self.batch, &added.rows, most).is_empty()
     }
 
     /// Replaces the rows by those that an enricher answered, with its columns.
@@ -141,7 +144,7 @@ fn grown(batch: &Batch, from: &[u32], most: usize) -> BTreeMap<u32, DeadRow> {
     }
     let weigh = |run: &[u32]| {
         let row = run[0] as usize;
-        let columns: usize = batch.columns.columns().iter().map(|column| bytes(column, row, row + 1)).sum();
+        let columns: usize = batch.columns.columns().iter().map(|column| size(column, row, row + 1)).sum();
         (run.len().saturating_mul(columns + record_bytes(batch, row)), run.len(), run[0])
     };
     let mut weights: Vec<(usize, usize, u32)> = runs().map(weigh).collect();
@@ -171,37 +174,22 @@ fn record_bytes(batch: &Batch, row: usize) -> usize {
     ROW + length(batch.raw.key(record)) + length(batch.raw.value(record)) + headers
 }
 
-/// The bytes of the values `from..to`, offsets included, bitmaps of nulls not.
-fn bytes(array: &dyn Array, from: usize, to: usize) -> usize {
-    let text = |offsets: &[i32]| (offsets[to] - offsets[from]) as usize + (to - from) * 4;
-    let list = |offsets: &[i32], values: &dyn Array| {
-        bytes(values, offsets[from] as usize, offsets[to] as usize) + (to - from) * 4
-    };
-    match array.data_type() {
-        DataType::Utf8 => text(array.as_string::<i32>().value_offsets()),
-        DataType::Binary => text(array.as_binary::<i32>().value_offsets()),
-        DataType::Struct(_) => array.as_struct().columns().iter().map(|child| bytes(child, from, to)).sum(),
-        DataType::List(_) => list(array.as_list::<i32>().value_offsets(), array.as_list::<i32>().values()),
-        DataType::Map(..) => list(array.as_map().value_offsets(), array.as_map().entries()),
-        DataType::Boolean => to - from,
-        // what is of no fixed width has no other form in rows: as much as could be
-        other => other.primitive_width().map_or_else(|| array.get_array_memory_size(), |width| width * (to - from)),
-    }
-}
-
 fn bug(error: arrow::error::ArrowError) -> Error {
     Error::Host(format!("checked columns do not make a batch: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array, ListArray, StringArray};
-    use arrow::datatypes::{Int64Type, Schema};
+    use arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, StringArray};
+    use arrow::datatypes::{DataType, Int64Type, Schema};
     use bytes::Bytes;
     use uuid::Uuid;
 
     use super::*;
     use crate::record::{Range, RawBatch, RawRecord, Span, TopicPartition};
+
+    /// More than any of these rows take.
+    const GROWN: usize = 1 << 30;
 
     /// One row per payload; `n` counts from 0.
     fn rows(payloads: &[&str]) -> Rows {
@@ -328,8 +316,8 @@ mod tests {
             (Arc::new(Field::new("list", list.data_type().clone(), true)), list.clone()),
         ]));
         for (array, expected) in [(&text, [5, 4, 8]), (&list, [20, 4, 12]), (&both, [25, 8, 20])] {
-            assert_eq!([0, 1, 2].map(|row| bytes(array, row, row + 1)), expected);
-            assert_eq!(bytes(&array.slice(1, 2), 1, 2), expected[2], "of a slice");
+            assert_eq!([0, 1, 2].map(|row| size(array, row, row + 1)), expected);
+            assert_eq!(size(&array.slice(1, 2), 1, 2), expected[2], "of a slice");
         }
     }
 }

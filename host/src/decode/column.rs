@@ -20,6 +20,8 @@ pub(super) struct Column {
     data_type: DataType,
     validity: NullBufferBuilder,
     pub(super) kind: Kind,
+    /// bytes that a value takes beside its text and its items
+    pub(super) width: usize,
 }
 
 /// The values of a column; in the place of a null stands zero, or nothing where the width varies.
@@ -112,7 +114,8 @@ impl Column {
             },
             other => return Err(Unsupported(other.clone())),
         };
-        Ok(Column { data_type: data_type.clone(), validity: NullBufferBuilder::new(0), kind })
+        let width = kind.width();
+        Ok(Column { data_type: data_type.clone(), validity: NullBufferBuilder::new(0), kind, width })
     }
 
     /// What a JSON value must be, for people.
@@ -236,6 +239,19 @@ impl Column {
                 let pairs = StructArray::new(fields.clone(), vec![keys, values.finish()], None);
                 Arc::new(MapArray::new(entries.clone(), finished(offsets), pairs, nulls, *sorted))
             }
+        }
+    }
+}
+
+impl Kind {
+    fn width(&self) -> usize {
+        match self {
+            Kind::Boolean(_) => 1,
+            Kind::Int { .. } | Kind::Float64(_) | Kind::Timestamp { .. } => 8,
+            Kind::Float32(_) | Kind::Date(_) | Kind::Text(_) | Kind::Binary(_) => 4,
+            Kind::List { .. } | Kind::Map { .. } => 4,
+            Kind::Decimal { .. } => 16,
+            Kind::Struct(object) => object.children.iter().map(|child| child.width).sum::<usize>().max(1),
         }
     }
 }

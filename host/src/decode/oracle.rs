@@ -13,7 +13,7 @@ use arrow::datatypes::{
 };
 use base64::Engine;
 use proptest::prelude::*;
-use proptest::test_runner::{RngSeed, TestRunner};
+use proptest::test_runner::{TestCaseError, TestRunner};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
@@ -239,7 +239,7 @@ fn shown(array: &ArrayRef, row: usize) -> String {
     }
 }
 
-const GOOD: &[&str] = &[
+pub(super) const GOOD: &[&str] = &[
     r#"{"flag":true,"i8":-7,"i16":300,"i32":70000,"i64":9007199254740993,"f32":1.5,"f64":-2.25e-3,"money":12.30}"#,
     r#"{"day":"2026-11-20","at":"2026-11-20T21:03:11.482Z","text":"za\u017c\u00f3\u0142\u0107 \ud83d\ude00","blob":"AP8="}"#,
     r#"{"context":{"referral":null,"user":{"ip":"10.0.0.1","login":"me","at":"2026-11-20 21:03:11+02:00"}},"x":{"y":[1,"\ud83d\ude00"]}}"#,
@@ -307,7 +307,7 @@ const MEMBERS: &[&str] = &[
 
 /// One damage to a payload; places are shares of its length.
 #[derive(Clone, Debug)]
-enum Damage {
+pub(super) enum Damage {
     Insert(f64, usize),
     /// a JSON value in place of another
     Replace(f64, usize),
@@ -320,7 +320,7 @@ enum Damage {
     Truncate(f64),
 }
 
-fn damage() -> impl Strategy<Value = Damage> {
+pub(super) fn damage() -> impl Strategy<Value = Damage> {
     let (at, fragment) = (0.0..1.0, 0..FRAGMENTS.len());
     // the tree's own limit is 127: the boundary stands in the tables
     let depth = prop_oneof![100..120_usize, 130..160_usize];
@@ -335,7 +335,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-fn damaged(payload: &str, damages: &[Damage]) -> Vec<u8> {
+pub(super) fn damaged(payload: &str, damages: &[Damage]) -> Vec<u8> {
     let mut payload = payload.as_bytes().to_vec();
     for damage in damages {
         let place = |at: &f64| (at * payload.len() as f64) as usize;
@@ -382,43 +382,38 @@ fn insert_member(payload: &mut Vec<u8>, at: &f64, member: &str) {
     }
 }
 
+/// Decodes a payload between two good ones: its verdict, which must be the oracle's, or that the oracle is not sure.
+pub(super) fn disagreement(decoder: &mut JsonDecoder, payload: &[u8]) -> Result<&'static str, TestCaseError> {
+    let text = String::from_utf8_lossy(payload);
+    let good = GOOD[3].as_bytes();
+    let decoded = decoder.decode(&raw(&[Some(good), Some(payload), Some(good)]), |_| false);
+    let rows = decoded.rows.num_rows();
+    prop_assert_eq!(rows + decoded.dead.len(), 3, "{}", text);
+    prop_assert_eq!(decoded.rows.slice(0, 1), decoded.rows.slice(rows - 1, 1), "a neighbour of {}", text);
+    match (oracle(payload), &decoded.dead[..]) {
+        (Verdict::Unsure, _) => Ok("unsure"),
+        (Verdict::Row(cells), []) => {
+            let found: Vec<_> = decoded.rows.columns().iter().map(|column| shown(column, 1)).collect();
+            prop_assert_eq!(found, cells, "{}", text);
+            Ok("row")
+        }
+        (Verdict::Faults(faults), [dead]) => {
+            prop_assert!(faults.is_empty() || faults.contains(&dead.reason), "{dead:?}, not {faults:?}: {text}");
+            Ok(dead.reason.as_str())
+        }
+        (verdict, dead) => Err(TestCaseError::fail(format!("{verdict:?}, but {dead:?}: {text}"))),
+    }
+}
+
 #[test]
 fn verdicts_and_rows_are_those_of_the_oracle() {
-    let config = ProptestConfig {
-        cases: 20_000,
-        rng_seed: RngSeed::Fixed(20_261_120),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
     let strategy = (proptest::sample::select(GOOD), proptest::collection::vec(damage(), 0..4));
     let decoder = std::cell::RefCell::new(decoder(UnknownFields::Ignore));
-    let counts = std::cell::RefCell::new(BTreeMap::<String, u32>::new());
-    TestRunner::new(config)
+    let counts = std::cell::RefCell::new(BTreeMap::<&str, u32>::new());
+    TestRunner::new(crate::fuzz::config(20_000))
         .run(&strategy, |(good, damages)| {
-            let payload = damaged(good, &damages);
-            let text = String::from_utf8_lossy(&payload);
-            let batch = raw(&[Some(GOOD[3].as_bytes()), Some(&payload), Some(GOOD[3].as_bytes())]);
-            let decoded = decoder.borrow_mut().decode(&batch, |_| false);
-            let rows = decoded.rows.num_rows();
-            prop_assert_eq!(rows + decoded.dead.len(), 3, "{}", text);
-            prop_assert_eq!(decoded.rows.slice(0, 1), decoded.rows.slice(rows - 1, 1), "a neighbour of {}", text);
-            let mut counted = counts.borrow_mut();
-            match (oracle(&payload), &decoded.dead[..]) {
-                (Verdict::Unsure, _) => *counted.entry("unsure".to_owned()).or_default() += 1,
-                (Verdict::Row(cells), []) => {
-                    let found: Vec<_> = decoded.rows.columns().iter().map(|column| shown(column, 1)).collect();
-                    prop_assert_eq!(found, cells, "{}", text);
-                    *counted.entry("row".to_owned()).or_default() += 1;
-                }
-                (Verdict::Faults(faults), [dead]) => {
-                    prop_assert!(
-                        faults.is_empty() || faults.contains(&dead.reason),
-                        "{dead:?}, not {faults:?}: {text}"
-                    );
-                    *counted.entry(dead.reason.as_str().to_owned()).or_default() += 1;
-                }
-                (verdict, dead) => prop_assert!(false, "{verdict:?}, but {dead:?}: {text}"),
-            }
+            let verdict = disagreement(&mut decoder.borrow_mut(), &damaged(good, &damages))?;
+            *counts.borrow_mut().entry(verdict).or_default() += 1;
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{error}"));

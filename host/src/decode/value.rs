@@ -27,7 +27,13 @@ pub(super) struct Context {
     pub(super) problem: Option<Problem>,
     /// from the faulty value outwards
     path: Vec<Step>,
+    /// bytes that the items of its lists and maps may still take
+    room: usize,
 }
+
+/// Bytes of the columns that the lists and maps of one payload may take. `{},` is three characters, and an item of a list
+/// with a hundred columns takes a kilobyte.
+const ROOM: usize = 64 << 20;
 
 /// A fault beyond JSON's grammar.
 pub(super) struct Problem {
@@ -46,7 +52,7 @@ enum Step {
 impl Context {
     /// Ready for the first payload.
     pub(super) fn new(reject_unknown: bool) -> Self {
-        Context { reject_unknown, skipped: false, problem: None, path: Vec::new() }
+        Context { reject_unknown, skipped: false, problem: None, path: Vec::new(), room: ROOM }
     }
 
     /// Makes ready for the next payload.
@@ -54,6 +60,23 @@ impl Context {
         self.skipped = false;
         self.problem = None;
         self.path.clear();
+        self.room = ROOM;
+    }
+
+    /// Bytes that the items of the payload's lists and maps take.
+    pub(super) fn grown(&self) -> usize {
+        ROOM - self.room
+    }
+
+    /// Accounts for one item.
+    fn take<E: Error>(&mut self, bytes: usize) -> Result<(), E> {
+        match self.room.checked_sub(bytes) {
+            Some(room) => {
+                self.room = room;
+                Ok(())
+            }
+            None => Err(self.fail(Reason::TooLarge, format!("items that take more than {ROOM} bytes as columns"))),
+        }
     }
 
     /// Whether the fault has a place in the schema.
@@ -270,7 +293,10 @@ impl<'de> Visitor<'de> for Value<'_> {
         let mut len = 0;
         loop {
             match seq.next_element_seed(Value { column: items, context }) {
-                Ok(Some(())) => len += 1,
+                Ok(Some(())) => {
+                    context.take(items.width)?;
+                    len += 1;
+                }
                 Ok(None) => break,
                 Err(error) => return Err(context.within(Step::Item(len), error)),
             }
@@ -335,6 +361,7 @@ fn map_entries<'de, A: MapAccess<'de>>(
             let key = String::from_utf8_lossy(keys.get(keys.len() - 1)).into_owned();
             return Err(context.within(Step::Key(key), error));
         }
+        context.take(values.width + size_of::<i32>())?;
     }
     Ok(())
 }

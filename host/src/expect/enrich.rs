@@ -10,6 +10,7 @@ use super::letter;
 use super::mistake::{Declared, SqlMistake};
 use super::plan::{Expr, Planner};
 use super::rows::Inputs;
+use crate::columns::size;
 use crate::config::Sql;
 use crate::outcome::{Dead, Stage};
 use crate::record::Batch;
@@ -81,12 +82,15 @@ impl SqlEnricher {
         self.schemas.last().unwrap_or(&self.before)
     }
 
-    /// Adds the columns. A row on which an expression fails is dead at the first that does.
-    pub fn enrich(&self, batch: Batch) -> Enriched {
-        let mut batch = batch;
+    /// Adds the columns. A row on which an expression fails is dead at the first that does. `None` where the columns take
+    /// more than `most` bytes.
+    pub fn enrich(&self, batch: &Batch, most: usize) -> Option<Enriched> {
+        let mut batch = batch.clone();
         let mut dead = Vec::new();
+        let mut room = most;
         for (expr, schema) in self.columns.iter().zip(&self.schemas) {
-            let evaluated = expr.evaluate(&mut Inputs::new(&batch));
+            let evaluated = expr.evaluate_within(&mut Inputs::new(&batch), room)?;
+            room = room.saturating_sub(size(&evaluated.values, 0, batch.len()));
             batch.columns = with_column(&batch.columns, evaluated.values, schema);
             if evaluated.failed.is_empty() {
                 continue;
@@ -99,6 +103,15 @@ impl SqlEnricher {
             }
             batch = retained(batch, lives);
         }
+        Some(Enriched { batch, dead })
+    }
+
+    /// Every row is dead: what it makes of them is too much.
+    pub fn give_up(&self, batch: &Batch, most: usize) -> Enriched {
+        let detail = format!("{}: its columns would take more than {most} bytes for this record", self.name);
+        let dead = (0..batch.len() as u32).map(|row| letter(batch, row, Stage::Enrich, detail.clone())).collect();
+        let columns = RecordBatch::new_empty(self.schema().clone());
+        let batch = Batch { columns, origin: Vec::new(), ordinal: Vec::new(), ..batch.clone() };
         Enriched { batch, dead }
     }
 }

@@ -20,11 +20,13 @@ use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr as Ast, ExprWithAlias, visit_expressions_mut};
 
+use super::bound::bounded;
 use super::mistake::{Declared, SqlMistake, mistake, span, unknown_columns, unparsable};
 use super::paths::{Paths, all_columns};
 use super::rows::{Evaluated, Inputs};
 use super::stored::{described, storable};
 use super::words;
+use crate::columns::size;
 use crate::config::Sql;
 
 /// Plans expressions; one serves a whole pipeline.
@@ -174,15 +176,20 @@ impl Expr {
 
     /// Its values for a batch, and the rows on which it fails.
     pub(super) fn evaluate(&self, inputs: &mut Inputs<'_>) -> Evaluated {
+        self.evaluate_within(inputs, usize::MAX).expect("nothing is larger than all of memory")
+    }
+
+    /// The same; `None` where the values take more than `most` bytes.
+    pub(super) fn evaluate_within(&self, inputs: &mut Inputs<'_>, most: usize) -> Option<Evaluated> {
         let rows = inputs.record_batch(&self.inputs);
         match self.on(&rows) {
-            Ok(values) => Evaluated { values, failed: Vec::new() },
+            Ok(values) => (size(&values, 0, values.len()) <= most).then(|| Evaluated { values, failed: Vec::new() }),
             Err(error) => {
-                let (mut parts, mut failed) = (Vec::new(), Vec::new());
-                self.bisect(&rows, 0, error, &mut parts, &mut failed);
-                let parts: Vec<&dyn Array> = parts.iter().map(|part| &**part).collect();
+                let mut found = Bisected { parts: Vec::new(), failed: Vec::new(), room: most };
+                self.bisect(&rows, 0, error, &mut found)?;
+                let parts: Vec<&dyn Array> = found.parts.iter().map(|part| &**part).collect();
                 let values = concat(&parts).expect("all parts are values of one expression, in rows of one batch");
-                Evaluated { values, failed }
+                Some(Evaluated { values, failed: found.failed })
             }
         }
     }
@@ -191,35 +198,46 @@ impl Expr {
         self.physical.evaluate(rows)?.into_array(rows.num_rows())
     }
 
-    /// `rows`, which begin at row `start` of the batch, failed together: finds out which do alone.
-    fn bisect(
-        &self,
-        rows: &RecordBatch,
-        start: usize,
-        error: DataFusionError,
-        parts: &mut Vec<ArrayRef>,
-        failed: &mut Vec<(u32, String)>,
-    ) {
+    /// `rows`, which begin at row `start` of the batch, failed together: finds out which do alone. `None` where there is no
+    /// room for their values. It looks at each row twice at most, so it needs no other bound.
+    fn bisect(&self, rows: &RecordBatch, start: usize, error: DataFusionError, found: &mut Bisected) -> Option<()> {
         if rows.num_rows() <= 1 {
-            failed.push((start as u32, words::without_values(&error)));
-            parts.push(new_null_array(&self.data_type, rows.num_rows()));
-            return;
+            found.failed.push((start as u32, words::without_values(&error)));
+            found.parts.push(new_null_array(&self.data_type, rows.num_rows()));
+            return Some(());
         }
         let half = rows.num_rows() / 2;
         for (from, len) in [(0, half), (half, rows.num_rows() - half)] {
             let rows = rows.slice(from, len);
             match self.on(&rows) {
-                Ok(values) => parts.push(values),
-                Err(error) => self.bisect(&rows, start + from, error, parts, failed),
+                Ok(values) => {
+                    found.room = found.room.checked_sub(size(&values, 0, values.len()))?;
+                    found.parts.push(values);
+                }
+                Err(error) => self.bisect(&rows, start + from, error, found)?,
             }
         }
+        Some(())
     }
 }
 
-/// Integer arithmetic that does not fit fails, instead of going on with another number.
+/// What came of evaluating halves.
+struct Bisected {
+    /// in the order of rows
+    parts: Vec<ArrayRef>,
+    failed: Vec<(u32, String)>,
+    /// bytes that further values may take
+    room: usize,
+}
+
+/// Integer arithmetic that does not fit fails, instead of going on with another number; so does a call that would make far
+/// more than it is given.
 fn checked(expr: Arc<dyn PhysicalExpr>) -> Result<Transformed<Arc<dyn PhysicalExpr>>, DataFusionError> {
-    Ok(match expr.downcast_ref::<BinaryExpr>() {
-        Some(binary) => Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true))),
+    if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
+        return Ok(Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true))));
+    }
+    Ok(match bounded(&*expr) {
+        Some(call) => Transformed::yes(call),
         None => Transformed::no(expr),
     })
 }

@@ -371,7 +371,7 @@ fn added_columns_are_plain_and_may_build_on_each_other() {
         ("_offset", "{}", DataType::Int64, "100"),
     ] {
         let enricher = enricher(&[("added", text), ("again", "added")]).unwrap_or_else(|e| panic!("{text}: {e:?}"));
-        let enriched = enricher.enrich(batch(&[payload]));
+        let enriched = enricher.enrich(&batch(&[payload]), usize::MAX).unwrap();
         assert!(enriched.dead.is_empty(), "{text}: {:?}", enriched.dead);
         assert_eq!(enriched.batch.columns.schema_ref(), enricher.schema());
         for column in ["added", "again"] {
@@ -396,7 +396,7 @@ fn a_row_on_which_an_added_column_fails_is_dead() {
         r#"{"n":6,"m":2,"page":"x"}"#,
         r#"{"page":"5"}"#,
     ];
-    let enriched = enricher.enrich(batch(&rows));
+    let enriched = enricher.enrich(&batch(&rows), usize::MAX).unwrap();
     let dead: Vec<_> = enriched.dead.iter().map(|d| (d.record, d.stage, d.detail.as_str())).collect();
     assert_eq!(
         dead,
@@ -450,4 +450,55 @@ fn records_are_skipped_by_what_is_certain() {
         let mistakes = Skip::plan(&Planner::new(), &sql(text)).err().unwrap();
         assert_eq!(mistakes[0].title, expected);
     }
+}
+
+#[test]
+fn a_call_that_would_make_too_much_costs_the_row() {
+    check(&[
+        ("repeat(page, n) = 'ababab'", r#"{"page":"ab","n":3}"#, "true"),
+        ("repeat(page, n) = ''", r#"{"page":"ab","n":-3}"#, "true"),
+        ("repeat(page, n) = ''", r#"{"page":"ab"}"#, "unknown"),
+        ("lpad(page, n) = '  ab'", r#"{"page":"ab","n":4}"#, "true"),
+        ("array_length(range(n)) = 3", r#"{"n":3}"#, "true"),
+        ("replace(page, 'a', 'xyz') = 'xyzb'", r#"{"page":"ab"}"#, "true"),
+        (
+            "repeat(page, n) <> ''",
+            r#"{"page":"ab","n":99999999999}"#,
+            "sql-error | e: repeat would make 199999999998 bytes; 33554432 are allowed",
+        ),
+        (
+            "lpad(page, n) <> ''",
+            r#"{"page":"ab","n":9000000000}"#,
+            "sql-error | e: lpad would make 36000000000 bytes; 33554432 are allowed",
+        ),
+        (
+            "array_length(range(n)) > 0",
+            r#"{"n":9000000000}"#,
+            "sql-error | e: range would make 72000000000 bytes; 33554432 are allowed",
+        ),
+        (
+            "replace(repeat(page, n), 'a', repeat(page, n)) <> ''",
+            r#"{"page":"a","n":10000}"#,
+            "sql-error | e: replace would make 100020000 bytes; 33554432 are allowed",
+        ),
+        (
+            "levenshtein(repeat(page, n), repeat(page, n)) = 0",
+            r#"{"page":"a","n":1000000}"#,
+            "sql-error | e: levenshtein would make 62500000000 bytes; 33554432 are allowed",
+        ),
+    ]);
+}
+
+#[test]
+fn columns_that_take_too_much_together_are_cut_and_alone_are_dead() {
+    let enricher = enricher(&[("long", "repeat(page, 1000)")]).unwrap_or_else(|e| panic!("{e:?}"));
+    let rows = batch(&[r#"{"page":"0123456789"}"#; 3]);
+    assert!(enricher.enrich(&rows, 20_000).is_none());
+    assert_eq!(enricher.enrich(&rows, 40_000).unwrap().batch.len(), 3);
+    let given_up = enricher.give_up(&rows, 20_000);
+    assert_eq!((given_up.batch.len(), given_up.dead.len()), (0, 3));
+    assert_eq!(given_up.batch.columns.schema_ref(), enricher.schema());
+    let dead = &given_up.dead[2];
+    let said = (dead.record, dead.reason, dead.detail.as_str());
+    assert_eq!(said, (2, Reason::SqlError, "flatten: its columns would take more than 20000 bytes for this record"));
 }

@@ -33,7 +33,7 @@ impl Cache {
                 Some(Cache { folder, engine: hex(&hasher.0.finalize()[..8]) })
             }
             Err(e) => {
-                tracing::warn!(folder = %folder.display(), reason = %e, "compiled plugins are not kept");
+                tracing::warn!(folder = %folder.display(), error = %e, "compiled plugins are not kept");
                 None
             }
         }
@@ -50,14 +50,14 @@ impl Cache {
             Ok(compiled) => compiled,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
             Err(e) => {
-                tracing::warn!(file = %path.display(), reason = %e, "compiling a plugin again");
+                tracing::warn!(file = %path.display(), error = %e, "compiling a plugin again");
                 return None;
             }
         };
         // SAFETY: the file was written by `put` of this user: the folder is ours and closed to others (checked in
         // `open`), its name carries the engine's fingerprint, and its digest was just compared.
         let component = unsafe { Component::deserialize(engine, compiled) };
-        component.inspect_err(|e| tracing::warn!(file = %path.display(), reason = %e, "compiling a plugin again")).ok()
+        component.inspect_err(|e| tracing::warn!(file = %path.display(), error = %e, "compiling a plugin again")).ok()
     }
 
     /// Keeps a compiled component. A failure costs a compilation next time, and is only logged.
@@ -79,7 +79,7 @@ impl Cache {
             written
         };
         if let Err(e) = write() {
-            tracing::warn!(file = %path.display(), reason = %e, "a compiled plugin was not kept");
+            tracing::warn!(file = %path.display(), error = %e, "a compiled plugin was not kept");
         }
     }
 }

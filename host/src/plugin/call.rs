@@ -3,6 +3,8 @@
 //! A verdict depends on its row alone, so cutting, retrying and halving change nothing but the time it takes. `Err` is
 //! for the pipeline that must stop; a row at which the plugin fails is a [`DeadRow`].
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,6 +33,11 @@ pub const PROBES: u32 = 64;
 pub(super) const TIMEOUT_COST: u32 = 4;
 /// Calls after which a reused instance is replaced: its memory only grows, and 3 ms for a new one vanish in them.
 const RECYCLE: u32 = 256;
+/// Rows at which a plugin fails may come in every batch; a line each would bury the log. All of them are counted.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// What a finding takes beside its detail: in memory, and once more as it is stored.
+pub const FINDING: usize = 192;
 
 impl Cost for Failure {
     fn cost(&self) -> u32 {
@@ -74,7 +81,23 @@ pub struct Caller {
     plugin: Arc<Plugin>,
     breaker: Arc<Breaker>,
     live: Live,
-    busy: Duration,
+    /// when rows at which the plugin failed were last worth a warning
+    warned: Option<Instant>,
+}
+
+/// What was done with a plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// time spent in it, passing and checking included
+    pub busy: Duration,
+    /// rows that it was asked about
+    pub rows: u64,
+    /// calls, retries and probes included
+    pub calls: u64,
+    /// fuel that the calls burnt
+    pub fuel: u64,
+    /// calls that failed, by reason
+    pub failures: BTreeMap<Reason, u64>,
 }
 
 /// The instance that is kept between calls, where the plugin asks for that.
@@ -83,6 +106,7 @@ struct Live {
     instance: Option<Instance>,
     /// calls of `instance`
     calls: u32,
+    tally: Tally,
 }
 
 /// What a batch came to before it has a kind.
@@ -95,7 +119,7 @@ struct Ran<T> {
 impl Caller {
     /// A caller for one thread; the breaker is shared by all threads that call the plugin.
     pub fn new(plugin: Arc<Plugin>, breaker: Arc<Breaker>) -> Self {
-        Caller { plugin, breaker, live: Live::default(), busy: Duration::ZERO }
+        Caller { plugin, breaker, live: Live::default(), warned: None }
     }
 
     /// The plugin that is called.
@@ -103,33 +127,66 @@ impl Caller {
         &self.plugin
     }
 
-    /// The time spent in the plugin since this was last asked, passing and checking included.
-    pub fn take_busy(&mut self) -> Duration {
-        mem::take(&mut self.busy)
+    /// What was done with the plugin since this was last asked.
+    pub fn take_tally(&mut self) -> Tally {
+        mem::take(&mut self.live.tally)
     }
 
     /// Lets a rule judge a batch. `Err` when the breaker stops the pipeline.
     pub fn check(&mut self, batch: &Batch) -> Result<Checked> {
+        self.check_within(batch, usize::MAX).map(|checked| checked.expect("nothing is larger than all of memory"))
+    }
+
+    /// The same; `None` where the findings take more than `most` bytes.
+    pub fn check_within(&mut self, batch: &Batch, most: usize) -> Result<Option<Checked>> {
         self.expect(Kind::Rule)?;
-        let ran = self.run(batch, |instance, plugin, rows, columns| {
+        let weigh = |found: &Vec<RawFinding>| {
+            let details = found.iter().filter_map(|finding| finding.detail.as_ref()).map(String::len);
+            details.sum::<usize>() + found.len() * FINDING
+        };
+        let call = |instance: &mut Instance, plugin: &Plugin, rows, columns: &[Passed]| {
             instance.check(rows, columns, &plugin.described, &plugin.template.limits)
-        })?;
+        };
+        let Some(ran) = self.run(batch, call, weigh, most)? else { return Ok(None) };
         let mut findings = Vec::with_capacity(ran.answers.iter().map(|(_, found)| found.len()).sum());
         for (range, found) in ran.answers {
             findings.extend(found.into_iter().map(|raw| self.finding(raw, range.start)));
         }
-        Ok(Checked { findings, dead: ran.dead })
+        Ok(Some(Checked { findings, dead: ran.dead }))
     }
 
     /// Lets an enricher add to a batch. `Err` when the breaker stops the pipeline.
     pub fn enrich(&mut self, batch: &Batch) -> Result<Added> {
+        self.enrich_within(batch, usize::MAX).map(|added| added.expect("nothing is larger than all of memory"))
+    }
+
+    /// The same; `None` where the added columns take more than `most` bytes.
+    pub fn enrich_within(&mut self, batch: &Batch, most: usize) -> Result<Option<Added>> {
         self.expect(Kind::Enricher)?;
-        let ran = self.run(batch, |instance, plugin, rows, columns| {
+        let weigh = |enriched: &Enriched| {
+            let columns: usize = enriched.columns.iter().map(|column| column.get_array_memory_size()).sum();
+            columns + enriched.rows.len() * size_of::<u32>()
+        };
+        let call = |instance: &mut Instance, plugin: &Plugin, rows, columns: &[Passed]| {
             instance.enrich(rows, columns, &plugin.described, &plugin.template.limits)
-        })?;
+        };
+        let Some(ran) = self.run(batch, call, weigh, most)? else { return Ok(None) };
         let rows =
             ran.answers.iter().flat_map(|(range, e)| e.rows.iter().map(|row| row + range.start as u32)).collect();
-        Ok(Added { rows, columns: self.join(&ran.answers)?, dead: ran.dead })
+        Ok(Some(Added { rows, columns: self.join(&ran.answers)?, dead: ran.dead }))
+    }
+
+    /// No row is judged: what the rule finds on them is too much.
+    pub fn find_nothing(&self, batch: &Batch, most: usize) -> Checked {
+        let detail = format!("its findings on the rows of this record take more than {most} bytes");
+        Checked { findings: Vec::new(), dead: too_much(batch, &detail) }
+    }
+
+    /// No row is enriched: what would be added to them is too much.
+    pub fn add_nothing(&self, batch: &Batch, most: usize) -> Added {
+        let detail = format!("it adds more than {most} bytes to the rows of this record");
+        let columns = self.plugin.adds().iter().map(|field| new_empty_array(field.data_type())).collect();
+        Added { rows: Vec::new(), columns, dead: too_much(batch, &detail) }
     }
 
     fn expect(&self, kind: Kind) -> Result<()> {
@@ -175,10 +232,13 @@ impl Caller {
         &mut self,
         batch: &Batch,
         call: impl Fn(&mut Instance, &Plugin, usize, &[Passed]) -> Result<T, Failure>,
-    ) -> Result<Ran<T>> {
+        weigh: impl Fn(&T) -> usize,
+        most: usize,
+    ) -> Result<Option<Ran<T>>> {
         let begun = Instant::now();
-        let ran = self.judge(batch, call);
-        self.busy += begun.elapsed();
+        let ran = self.judge(batch, call, weigh, most);
+        self.live.tally.busy += begun.elapsed();
+        self.live.tally.rows += batch.len() as u64;
         ran
     }
 
@@ -186,18 +246,25 @@ impl Caller {
         &mut self,
         batch: &Batch,
         call: impl Fn(&mut Instance, &Plugin, usize, &[Passed]) -> Result<T, Failure>,
-    ) -> Result<Ran<T>> {
-        let Caller { plugin, breaker, live, .. } = self;
+        weigh: impl Fn(&T) -> usize,
+        most: usize,
+    ) -> Result<Option<Ran<T>>> {
+        let Caller { plugin, breaker, live, warned } = self;
         let mut ran = Ran { answers: Vec::new(), dead: Vec::new() };
         if batch.is_empty() {
-            return Ok(ran);
+            return Ok(Some(ran));
         }
         if let Some(why) = breaker.tripped() {
             ran.dead = give_up(plugin, breaker.then(), 0..batch.len(), &why)?;
-            return Ok(ran);
+            return Ok(Some(ran));
         }
         let prepared = Prepared::new(batch, &plugin.described.columns, &plugin.present)?;
-        let mut judge = |rows: Range<usize>| live.call(plugin, &prepared, rows, &call);
+        let weight = Cell::new(0usize);
+        let mut judge = |rows: Range<usize>| -> Result<T, Failure> {
+            let answer = live.call(plugin, &prepared, rows, &call)?;
+            weight.set(weight.get().saturating_add(weigh(&answer)));
+            Ok(answer)
+        };
         let mut budget = Budget(PROBES);
         let mut culprits: Vec<(usize, Failure)> = Vec::new();
         let mut tripped = None;
@@ -219,6 +286,9 @@ impl Caller {
                         left = found.left;
                     }
                 },
+            }
+            if weight.get() > most {
+                return Ok(None);
             }
             let Some((_, last)) = left.last() else { continue };
             failed = true;
@@ -258,15 +328,31 @@ impl Caller {
             let (plugin, rows, reason) = (&*plugin.name, ran.dead.len(), first.reason.as_str());
             match tripped {
                 Some(why) => tracing::error!(plugin, rows, why, "a plugin is not called any more; its rows are dead"),
-                None => tracing::warn!(plugin, rows, reason, detail = first.detail, "a plugin failed on rows"),
+                None if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) => {
+                    *warned = Some(Instant::now());
+                    tracing::warn!(plugin, rows, reason, detail = first.detail, "a plugin failed on rows");
+                }
+                None => tracing::debug!(plugin, rows, reason, detail = first.detail, "a plugin failed on rows again"),
             }
         }
-        Ok(ran)
+        Ok(Some(ran))
     }
 }
 
 impl Live {
     fn call<T>(
+        &mut self,
+        plugin: &Plugin,
+        prepared: &Prepared,
+        rows: Range<usize>,
+        call: impl Fn(&mut Instance, &Plugin, usize, &[Passed]) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.tally.calls += 1;
+        let answer = self.try_call(plugin, prepared, rows, call);
+        answer.inspect_err(|failure| *self.tally.failures.entry(failure.reason).or_default() += 1)
+    }
+
+    fn try_call<T>(
         &mut self,
         plugin: &Plugin,
         prepared: &Prepared,
@@ -286,8 +372,10 @@ impl Live {
             }
         };
         let len = rows.len();
+        let answer = call(&mut instance, plugin, len, &prepared.slice(rows));
+        self.tally.fuel += instance.burnt();
         // an instance that fails is dropped here, with its store
-        let answer = call(&mut instance, plugin, len, &prepared.slice(rows))?;
+        let answer = answer?;
         self.calls += 1;
         if plugin.described.instances == Instances::Reused && self.calls < RECYCLE {
             self.instance = Some(instance);
@@ -308,6 +396,10 @@ fn give_up(plugin: &Plugin, then: OnFailure, rows: Range<usize>, why: &str) -> R
         )),
         OnFailure::DeadLetter => Ok(rows.map(|row| dead(row, Reason::PluginFailed, why)).collect()),
     }
+}
+
+fn too_much(batch: &Batch, detail: &str) -> Vec<DeadRow> {
+    (0..batch.len()).map(|row| dead(row, Reason::PluginOutput, detail)).collect()
 }
 
 fn reasons(failure: &Failure) -> String {

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use serde::Serialize;
 
 use super::Kind;
+use super::log::clean;
 use crate::columns;
 use crate::outcome::Severity;
 
@@ -171,7 +172,7 @@ pub(super) fn check(said: &Described, kind: Kind) -> Result<(), String> {
         return Err(format!("asks for or adds more than {COLUMNS} columns"));
     }
     if let Some(path) = said.columns.iter().map(|c| &c.path).find(|path| path.is_empty() || has_control(path)) {
-        return Err(format!("asks for the column {path:?}, which is no path"));
+        return Err(format!("asks for the column {}, which is no path", quoted(path)));
     }
     if said.codes.len() > CODES {
         return Err(format!("declares {} codes; {CODES} are allowed", said.codes.len()));
@@ -180,8 +181,8 @@ pub(super) fn check(said: &Described, kind: Kind) -> Result<(), String> {
     for code in &said.codes {
         if !is_kebab(&code.code) {
             return Err(format!(
-                "declares the code {:?}, which is not kebab-case of at most {NAME} characters: `login-exposed`",
-                code.code
+                "declares the code {}, which is not kebab-case of at most {NAME} characters: `login-exposed`",
+                quoted(&code.code)
             ));
         }
         if !seen.insert(&code.code) {
@@ -219,7 +220,7 @@ pub(super) fn resolve(said: &Described, schema: &Schema) -> Result<Vec<bool>, St
     let mut names: BTreeSet<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     for produced in &said.produces {
         if produced.name.is_empty() || produced.name.len() > 128 || has_control(&produced.name) {
-            return Err(format!("adds a column called {:?}, which is no name", produced.name));
+            return Err(format!("adds a column called {}, which is no name", quoted(&produced.name)));
         }
         if produced.name.starts_with('_') {
             return Err(format!("adds `{}`, but names that begin with `_` belong to sluice", produced.name));
@@ -300,9 +301,14 @@ pub(super) fn fields(said: &Described) -> Vec<Field> {
 
 fn label(what: &str, text: &str) -> Result<(), String> {
     if text.is_empty() || text.len() > NAME || has_control(text) {
-        return Err(format!("gives {text:?} as its {what}; 1 to {NAME} printable bytes are allowed"));
+        return Err(format!("gives {} as its {what}; 1 to {NAME} printable bytes are allowed", quoted(text)));
     }
     Ok(())
+}
+
+/// A guest's text in a sentence: its beginning, escaped, so that the sentence is read to its end.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", clean(text, NAME))
 }
 
 fn has_control(text: &str) -> bool {

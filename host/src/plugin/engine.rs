@@ -62,7 +62,7 @@ impl Engine {
         let wasm = wasmtime::Engine::new(&config(pool()))
             .or_else(|e| {
                 // the pool reserves address space, which a `ulimit -v` may not grant; without it fresh instances cost more
-                tracing::warn!(reason = %format!("{e:#}"), "no pool for plugin instances, allocating each one");
+                tracing::warn!(error = %format!("{e:#}"), "no pool for plugin instances; each one is allocated");
                 wasmtime::Engine::new(&config(InstanceAllocationStrategy::OnDemand))
             })
             .map_err(|e| Error::Host(format!("cannot set up the WebAssembly engine: {e:#}")))?;

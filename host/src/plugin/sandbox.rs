@@ -141,6 +141,8 @@ impl ResourceLimiter for Limiter {
 pub(super) struct Instance {
     store: Store<State>,
     guest: Guest,
+    /// fuel of the call that is or was under way
+    fuel: u64,
 }
 
 impl Instance {
@@ -158,7 +160,7 @@ impl Instance {
             .entry
             .instantiate(&mut store)
             .map_err(|e| failure(&e, store.data(), &template.limits, START_TIME))?;
-        let mut instance = Instance { store, guest };
+        let mut instance = Instance { store, guest, fuel: 0 };
         let said = instance.guest.configure(&mut instance.store, &template.config);
         let said = instance.said(said, &template.limits, START_TIME)?;
         Ok((instance, said))
@@ -172,9 +174,11 @@ impl Instance {
         said: &Described,
         limits: &Limits,
     ) -> Result<Vec<RawFinding>, Failure> {
-        // per finding the record itself and its detail; 1 MiB on top, so that long details are cut and not refused
+        // per finding the record itself and its detail; 1 MiB on top, so that long details are cut and not refused. Never
+        // more than it can have in its memory: the same bytes may be named again and again
         let findings = rows.saturating_mul(limits.findings_per_row.min(said.codes.len()));
-        self.begin(rows, limits, (1 << 20) + findings.saturating_mul(64 + limits.detail));
+        let answer = (1 << 20) + findings.saturating_mul(64 + limits.detail);
+        self.begin(rows, limits, answer.min(limits.memory));
         let answer = self.guest.check(&mut self.store, rows as u32, columns);
         let found = self.said(answer, limits, limits.time)?;
         answer::findings(found, rows, said.codes.len(), said.columns.len(), limits).map_err(broken)
@@ -201,6 +205,12 @@ impl Instance {
         state.last_error = None;
         state.limiter.denied = false;
         allow(&mut self.store, fuel, limits.time, answer);
+        self.fuel = fuel;
+    }
+
+    /// Fuel that the last call burnt.
+    pub(super) fn burnt(&self) -> u64 {
+        self.store.get_fuel().map_or(0, |left| self.fuel.saturating_sub(left))
     }
 
     fn said<T>(&self, said: wasmtime::Result<Said<T>>, limits: &Limits, time: Duration) -> Result<T, Failure> {

@@ -138,7 +138,8 @@ fn run(cases: &[Case], mut ask: impl FnMut(&str, &[&Value]) -> Answers) -> Vec<S
     problems
 }
 
-fn batch(rows: &[&Value], columns: &[ColumnRequest]) -> Result<Batch, String> {
+/// The batch that a plugin which asks for `columns` gets of these rows.
+pub fn batch(rows: &[&Value], columns: &[ColumnRequest]) -> Result<Batch, String> {
     let columns = columns.iter().map(|request| cells::column(rows, request)).collect::<Result<_, String>>()?;
     Ok(Batch { rows: rows.len(), columns })
 }
