@@ -12,8 +12,9 @@ use clap::{Parser, Subcommand};
 use crate::chain::Parts;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::plugin::Engine;
-use crate::telemetry;
+use crate::telemetry::{self, LogFormat};
 
 pub mod adopt;
 pub mod build;
@@ -22,6 +23,7 @@ pub mod demo;
 pub mod explain;
 pub mod generate;
 pub mod inspect;
+pub mod maintain;
 pub mod open;
 pub mod reconcile;
 pub mod reset;
@@ -30,6 +32,7 @@ pub mod show;
 pub mod summary;
 pub mod test;
 pub mod text;
+pub mod top;
 pub mod r#try;
 mod values;
 
@@ -43,6 +46,10 @@ pub struct Cli {
     /// Log level: error, warn, info, debug, trace; or a filter like `sluice_host=debug`
     #[arg(long, global = true, value_name = "LEVEL", env = "SLUICE_LOG", default_value = "warn")]
     log: String,
+
+    /// How log lines look
+    #[arg(long, global = true, value_name = "FORMAT", env = "SLUICE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
 
     #[command(subcommand)]
     command: Command,
@@ -60,10 +67,12 @@ enum Command {
     Test(test::TestArgs),
     Build(build::BuildArgs),
     Run(run::RunArgs),
+    Top(top::TopArgs),
     Show(show::ShowArgs),
     Explain(explain::ExplainArgs),
     Inspect(inspect::InspectArgs),
     Reconcile(reconcile::ReconcileArgs),
+    Maintain(maintain::MaintainArgs),
     Adopt(adopt::AdoptArgs),
     Reset(reset::ResetArgs),
 }
@@ -94,16 +103,28 @@ pub struct PipelineArg {
 
 /// Parses the arguments, runs the command, answers its exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    main_with(std::env::args_os())
+}
+
+/// As [`main`], with arguments that a benchmark gives; the first is the program's name.
+pub fn main_with(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    memory::settle();
+    let cli = Cli::parse_from(arguments);
     if !matches!(cli.command, Command::Run(_) | Command::Generate(_) | Command::Demo(_)) {
         end_with_the_reader();
     }
-    telemetry::start(&cli.log);
+    telemetry::start(&cli.log, cli.log_format);
     match dispatch(&cli.command) {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::No) => ExitCode::from(1),
         Err(error) => {
-            complain(&error);
+            match cli.log_format {
+                LogFormat::Text => complain(&error),
+                // whoever reads logs by machine reads this one, too
+                LogFormat::Json => {
+                    tracing::error!(error = sentence(&error), blame = ?error.blame(), "sluice cannot go on")
+                }
+            }
             ExitCode::from(2)
         }
     }
@@ -128,10 +149,12 @@ fn dispatch(command: &Command) -> Result<Verdict> {
         Command::Test(args) => test::run(args),
         Command::Build(args) => build::run(args).map(|()| Verdict::Done),
         Command::Run(args) => run::run(args),
+        Command::Top(args) => top::run(args).map(|()| Verdict::Done),
         Command::Show(args) => show::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Reconcile(args) => reconcile::run(args, &Config::load(&args.file)?, &open::runtime()?),
+        Command::Maintain(args) => maintain::run(args, &Config::load(&args.file)?, &open::runtime()?),
         Command::Adopt(args) => {
             let chain = open::chain(&args.file)?;
             adopt::run(args, &chain, &open::runtime()?)
@@ -143,8 +166,8 @@ fn dispatch(command: &Command) -> Result<Verdict> {
     }
 }
 
-/// One sentence on standard error, with every cause that adds something.
-fn complain(error: &Error) {
+/// The error with every cause that adds something.
+fn sentence(error: &Error) -> String {
     use std::fmt::Write;
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -155,6 +178,12 @@ fn complain(error: &Error) {
         }
         cause = inner.source();
     }
+    text
+}
+
+/// One sentence on standard error.
+fn complain(error: &Error) {
+    let text = sentence(error);
     match error {
         Error::Mistakes(mistakes) => {
             check::complain(mistakes);

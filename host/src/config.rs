@@ -58,6 +58,8 @@ pub struct Config {
     pub commit: CommitConfig,
     /// columns whose values are masked where people look
     pub mask: Vec<String>,
+    /// where metrics are served
+    pub metrics: Listen,
     /// the texts that places point into
     pub sources: Sources,
 }
@@ -349,6 +351,18 @@ pub enum SinkKind {
     Delta(Location),
     /// JSON lines on standard output
     Stdout,
+}
+
+/// Where an endpoint listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Listen {
+    /// on loopback, on the usual port or the next free one
+    #[default]
+    Default,
+    /// there and nowhere else: `host:port`
+    At(String),
+    /// nowhere
+    Off,
 }
 
 /// When a commit is due: whatever comes first.

@@ -14,16 +14,20 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
 use uuid::Uuid;
 
 use crate::chain::Chain;
+use crate::config::EnrichConfig;
 use crate::error::{Error, Result};
 use crate::ledger::{Appended, Counts, Entry, Kind};
 use crate::outcome::Outcome;
-use crate::record::Positions;
+use crate::plugin::PROBES;
+use crate::record::{Positions, TopicPartition};
 use crate::source::Source;
+use crate::telemetry::Metrics;
 
 mod commit;
 mod intake;
@@ -68,6 +72,8 @@ pub struct Ran {
 
 /// What happens while a pipeline runs, for whoever watches.
 pub enum Happening<'a> {
+    /// the partitions that the source now reads, and the records that it still has of each
+    Assigned(&'a BTreeMap<TopicPartition, u64>),
     /// an entry is in the ledger and in every sink; records that the source still has
     Landed(&'a Landed, u64),
     /// another process moved a position: an entry was dropped and its records are judged again
@@ -102,16 +108,29 @@ pub(crate) fn entry(kind: Kind, generation: &str) -> Entry {
         counts: Counts::default(),
         sinks: BTreeMap::new(),
         tables: BTreeMap::new(),
+        swept: Vec::new(),
     }
+}
+
+/// How long plugins may keep a batch at the most: as many probes as isolating may cost, each as long as the limit allows.
+fn patience(chain: &Chain) -> Duration {
+    let plugins = chain.config.enrich.iter().filter_map(|enricher| match enricher {
+        EnrichConfig::Sql { .. } => None,
+        EnrichConfig::Plugin(plugin) => Some(plugin),
+    });
+    plugins.chain(&chain.config.rules).map(|plugin| plugin.limits.time * PROBES).sum()
 }
 
 /// A pipeline that is ready to run: tables exist, the ledger is read, every sink has caught up.
 pub struct Pipeline {
     chain: Arc<Chain>,
     follow: Follow,
-    shared: Arc<Shared>,
+    stop: Stop,
+    metrics: Arc<Metrics>,
     schemas: BTreeMap<Outcome, serde_json::Value>,
     lagging: Lagging,
+    /// the ledger's last entry, in every sink
+    head: u64,
 }
 
 impl Pipeline {
@@ -164,10 +183,17 @@ impl Pipeline {
         Ok(Pipeline {
             chain,
             follow,
-            shared: Arc::new(Shared::new(stop)),
+            stop,
+            metrics: Arc::default(),
             schemas,
             lagging: Lagging::new(fold.head, applied),
+            head: fold.head,
         })
+    }
+
+    /// Tells these numbers what happens.
+    pub fn measured(self, metrics: Arc<Metrics>) -> Pipeline {
+        Pipeline { metrics, ..self }
     }
 
     /// Runs until the source ends or [`Stop::stop`]; everything that was consumed is committed on return.
@@ -185,8 +211,14 @@ impl Pipeline {
             .map(|sink| Place { outcome: sink.outcome(), target: sink.files() })
             .collect();
         let generation = self.chain.generation.hash.clone();
+        let metrics = self.metrics;
+        metrics.judges(&self.chain);
+        metrics.bounds(workers, QUEUE + workers * 2 + 1, intake::MOST_BYTES);
+        metrics.caught_up(self.head);
+        metrics.health.running(patience(&self.chain));
+        let shared = Arc::new(Shared::new(self.stop, metrics.clone()));
         let gate = Gate {
-            shared: self.shared.clone(),
+            shared: shared.clone(),
             batches,
             words: words.clone(),
             follow: self.follow.clone(),
@@ -194,7 +226,7 @@ impl Pipeline {
         };
         let committer = Committer {
             follow: self.follow.clone(),
-            shared: self.shared.clone(),
+            shared: shared.clone(),
             generation,
             schemas: self.schemas.clone(),
             lagging: self.lagging.into(),
@@ -204,10 +236,11 @@ impl Pipeline {
             for n in 0..workers {
                 let mut worker = Worker::new(&self.chain, places.clone(), self.follow.runtime.clone())?;
                 let (queue, results, barrier) = (queue.clone(), results.clone(), barrier.clone());
+                let metrics = metrics.clone();
                 thread::Builder::new()
                     .name(format!("judge-{n}"))
                     .stack_size(WORKER_STACK)
-                    .spawn_scoped(scope, move || work_off(&mut worker, &queue, &results, &barrier))
+                    .spawn_scoped(scope, move || work_off(n, &mut worker, &queue, &results, &barrier, &metrics))
                     .map_err(|e| Error::environment("cannot start a thread", e))?;
             }
             drop(results);
@@ -223,7 +256,7 @@ impl Pipeline {
                 let _ = words.send(Word::Ended(calmly("reads", || source.run(&gate, until_end))));
             });
             let mut run = Loop {
-                shared: &self.shared,
+                shared: &shared,
                 commit: self.chain.config.commit,
                 workers,
                 work,
@@ -242,7 +275,7 @@ impl Pipeline {
             };
             run.run(&offered, &heard, &landed, watch);
             // from here on the source gets no room and sees that it should stop
-            self.shared.stop.stop();
+            shared.stop.stop();
             let Loop { failed, ran, .. } = run;
             failed.map_or(Ok(ran), Err)
         })

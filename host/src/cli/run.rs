@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::Runtime;
@@ -14,21 +14,24 @@ use super::summary::Summary;
 use super::text::{Paint, plural, rate, thousands};
 use super::{Verdict, open};
 use crate::chain::Chain;
-use crate::config::SourceKind;
+use crate::config::{EnrichConfig, PluginCode, PluginConfig, SourceKind};
 use crate::error::{Doing, Error, Result};
 use crate::ledger::{Counts, apply};
 use crate::outcome::Outcome;
 use crate::pipeline::{Follow, Happening, Landed, Options, Pipeline, Ran, Stop};
+use crate::record::TopicPartition;
 use crate::sink::{Applied, Sink};
 use crate::source::Source;
 use crate::source::files::{FilesSource, Progress};
 use crate::source::kafka::KafkaSource;
 use crate::source::stdin::StdinSource;
+use crate::telemetry::{Metrics, http};
 
 /// Run a pipeline until it is stopped.
 ///
 /// Every record ends in exactly one of valid, error and dlq. Stop it with ctrl-c or SIGTERM: it commits what it has read
-/// and ends. Start it again and it goes on where it was.
+/// and ends. Start it again and it goes on where it was. While it runs, it serves metrics on 127.0.0.1:9187 or the next free
+/// port (`[metrics] listen`), with /livez and /readyz beside them; `sluice top` shows them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  sluice run                              until ctrl-c\n  \
 sluice run --until-end                  for cron and Airflow: stop when there is nothing more\n  \
@@ -133,11 +136,20 @@ pub fn pipeline(file: &std::path::Path, options: &Options, screen: Screen) -> Re
     let stop = Stop::default();
     watch_signals(&runtime, stop.clone())?;
     let chain = Arc::new(open::chain(file)?);
+    let metrics = Arc::new(Metrics::new());
+    metrics.judges(&chain);
+    // before anything is written: a run that cannot be watched as it should be does not start
+    let endpoint = match screen {
+        Screen::Text(_) | Screen::Json => http::bind(&chain.config.metrics)?,
+        Screen::Bar => None, // a demo touches nothing outside its folder
+    };
+    let url = endpoint.as_ref().map(http::Endpoint::url);
+    let serving = endpoint.map(|it| it.serve(http::router(metrics.clone()), runtime.handle())).transpose()?;
     let follow = open::follow(&chain.config, &runtime)?;
     let (mut source, progress) = source(&chain)?;
-    let pipeline = Pipeline::open(chain.clone(), follow.clone(), stop)?;
+    let pipeline = Pipeline::open(chain.clone(), follow.clone(), stop)?.measured(metrics);
     let mut watch = Watch::new(screen, progress, options.until_end);
-    watch.begin(&chain, &follow, &*source)?;
+    watch.begin(&chain, &follow, &*source, url.as_deref())?;
     let ran = pipeline.run(&mut *source, options, &mut |happening| watch.see(happening));
     watch.bar.finish_and_clear();
     let ran = ran?;
@@ -145,6 +157,7 @@ pub fn pipeline(file: &std::path::Path, options: &Options, screen: Screen) -> Re
         let head = follow.ledger.head().await?;
         Ok::<_, Error>((head, apply::apply_all(&follow.sinks, &follow.ledger, head).await?))
     })?;
+    drop(serving);
     let finished = Finished { chain, ran, applied, head };
     watch.end(&finished);
     Ok(finished)
@@ -200,6 +213,10 @@ struct Watch {
     consumed: u64,
     /// a run that ends by itself ends with its outcomes; of one that is stopped the tables say more
     summarises: bool,
+    /// when the last entry landed
+    landed: Option<Instant>,
+    /// whether the source ever says what is left
+    has_lag: bool,
 }
 
 impl Watch {
@@ -214,13 +231,13 @@ impl Watch {
             }
             Some(_) | None => ProgressBar::hidden(),
         };
-        Watch { screen, bar, progress, consumed: 0, summarises }
+        Watch { screen, bar, progress, consumed: 0, summarises, landed: None, has_lag: false }
     }
 
     /// The first lines, and the bar below them.
-    fn begin(&self, chain: &Chain, follow: &Follow, source: &dyn Source) -> Result<()> {
+    fn begin(&self, chain: &Chain, follow: &Follow, source: &dyn Source, metrics: Option<&str>) -> Result<()> {
         if let Screen::Text(paint) = self.screen {
-            introduce(chain, follow, source, paint)?;
+            introduce(chain, follow, source, metrics, paint)?;
         }
         if let Some(progress) = self.progress.clone().filter(|_| !self.bar.is_hidden()) {
             let bar = self.bar.clone();
@@ -237,17 +254,27 @@ impl Watch {
 
     fn see(&mut self, happening: Happening) {
         match happening {
+            Happening::Assigned(lag) => {
+                self.has_lag = true;
+                match self.screen {
+                    Screen::Text(_) => self.bar.suspend(|| say(&assigned_line(lag))),
+                    Screen::Json | Screen::Bar => {}
+                }
+            }
             Happening::Landed(landed, lag) => {
                 self.consumed += landed.counts.records;
                 self.bar.set_message(thousands(self.consumed));
+                // while an entry lands the next one is open already: what it took overlaps
+                let since = self.landed.replace(Instant::now()).map_or(landed.took, |at| at.elapsed().min(landed.took));
+                let lag_shown = self.has_lag.then_some(lag);
                 match self.screen {
-                    Screen::Text(_) => self.bar.suspend(|| say(&entry_line(landed, lag, self.progress.is_none()))),
+                    Screen::Text(_) => self.bar.suspend(|| say(&entry_line(landed, since, lag_shown, width()))),
                     Screen::Json => say(&entry_json(landed, lag)),
                     Screen::Bar => {}
                 }
             }
             Happening::Dropped => {
-                tracing::warn!("another process moved a position: an entry was dropped, its records are judged again");
+                tracing::warn!("another process moved a position; an entry was dropped, its records are judged again");
             }
         }
     }
@@ -266,7 +293,7 @@ impl Watch {
 }
 
 /// What runs, what it promises, and how to stop it.
-fn introduce(chain: &Chain, follow: &Follow, source: &dyn Source, paint: Paint) -> Result<()> {
+fn introduce(chain: &Chain, follow: &Follow, source: &dyn Source, metrics: Option<&str>, paint: Paint) -> Result<()> {
     let head = follow.runtime.block_on(follow.ledger.head())?;
     let generation = chain.generation.short();
     let name = paint.bold(&chain.config.name);
@@ -278,7 +305,10 @@ fn introduce(chain: &Chain, follow: &Follow, source: &dyn Source, paint: Paint) 
         say(&format!("  {}  {caveat}", paint.yellow("but    ")));
     }
     say(&format!("  rules    {}", rules(chain)));
-    say("  ctrl-c flushes and stops");
+    match metrics {
+        Some(url) => say(&format!("  metrics  {url} · ctrl-c flushes and stops")),
+        None => say("  ctrl-c flushes and stops"),
+    }
     Ok(())
 }
 
@@ -301,9 +331,22 @@ fn rules(chain: &Chain) -> String {
     if !chain.config.expect.is_empty() {
         names.push(format!("expect ({})", chain.config.expect.len()));
     }
-    names.extend(
-        chain.plugins().map(|plugin| format!("{} {} ({})", plugin.name(), plugin.version(), short(plugin.digest()))),
-    );
+    let enrichers = chain.config.enrich.iter().filter_map(|enricher| match enricher {
+        EnrichConfig::Sql { .. } => None,
+        EnrichConfig::Plugin(plugin) => Some(plugin),
+    });
+    let configs: Vec<_> = enrichers.chain(&chain.config.rules).collect();
+    names.extend(chain.plugins().map(|plugin| {
+        let is_ours = |config: &&PluginConfig| match config.code {
+            PluginCode::Builtin(_) => config.name == *plugin.name(),
+            PluginCode::Wasm(..) => false,
+        };
+        match configs.iter().copied().find(is_ours) {
+            // of this very binary
+            Some(_) => plugin.name().to_string(),
+            None => format!("{} {} ({})", plugin.name(), plugin.version(), short(plugin.digest())),
+        }
+    }));
     if names.is_empty() { "none: every record that decodes is valid".into() } else { names.join(", ") }
 }
 
@@ -312,22 +355,49 @@ pub fn short(digest: &str) -> &str {
     digest.get(..6).unwrap_or(digest)
 }
 
-fn entry_line(landed: &Landed, lag: u64, has_lag: bool) -> String {
+/// Columns of the terminal; `None` where standard output is none.
+fn width() -> Option<usize> {
+    let is_terminal = std::io::stdout().is_terminal();
+    is_terminal.then(|| ratatui::crossterm::terminal::size().ok()).flatten().map(|(columns, _)| usize::from(columns))
+}
+
+/// `21:03:10 assigned  visits p0 p1 p2  lag 12,408`.
+fn assigned_line(lag: &BTreeMap<TopicPartition, u64>) -> String {
+    /// more would fill the screen
+    const SHOWN: usize = 12;
+    let mut line = format!("{} assigned ", chrono::Local::now().format("%H:%M:%S"));
+    let mut topic = "";
+    for partition in lag.keys().take(SHOWN) {
+        if topic != &*partition.topic {
+            topic = &partition.topic;
+            line += &format!(" {topic}");
+        }
+        line += &format!(" p{}", partition.partition);
+    }
+    match lag.len() {
+        0 => line + " nothing: other processes of the group have every partition",
+        n if n > SHOWN => format!("{line} and {} more  lag {}", n - SHOWN, thousands(lag.values().sum())),
+        _ => format!("{line}  lag {}", thousands(lag.values().sum())),
+    }
+}
+
+/// `21:03:15 entry 412   98,140 rows  19.6 k/s  valid 96,201  error 1,457  dlq 482  lag 3,104`. Where that does not fit, the
+/// number of valid rows goes, which is what the others leave.
+fn entry_line(landed: &Landed, since: Duration, lag: Option<u64>, width: Option<usize>) -> String {
     let counts = &landed.counts;
-    let mut line = format!(
-        "{} entry {:<6} {:>9} rows  {:>10}  valid {}  error {}  dlq {}",
+    let of = |outcome: Outcome| format!("  {outcome} {}", thousands(counts.of(outcome)));
+    let start = format!(
+        "{} entry {:<4} {:>9} rows {:>10}",
         chrono::Local::now().format("%H:%M:%S"),
         landed.number,
         thousands(counts.rows),
-        rate(counts.records, landed.took.as_secs_f64()),
-        thousands(counts.of(Outcome::Valid)),
-        thousands(counts.of(Outcome::Error)),
-        thousands(counts.of(Outcome::Dlq)),
+        rate(counts.records, since.as_secs_f64()),
     );
-    if has_lag {
-        line += &format!("  lag {}", thousands(lag));
-    }
-    line
+    let skipped = if counts.skipped > 0 { format!("  skipped {}", thousands(counts.skipped)) } else { String::new() };
+    let lag = lag.map_or_else(String::new, |lag| format!("  lag {}", thousands(lag)));
+    let end = format!("{}{}{skipped}{lag}", of(Outcome::Error), of(Outcome::Dlq));
+    let line = format!("{start}{}{end}", of(Outcome::Valid));
+    if width.is_some_and(|width| line.chars().count() > width) { format!("{start}{end}") } else { line }
 }
 
 fn entry_json(landed: &Landed, lag: u64) -> String {

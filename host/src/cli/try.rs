@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::text::{Paint, plural, thousands};
 use super::{PipelineArg, Verdict, open};
-use crate::chain::{Chain, Judge, Judged};
+use crate::chain::{Chain, Judge, Judged, Waiting};
 use crate::config::{Config, EnrichConfig, PluginCode};
 use crate::error::{Error, Result};
 use crate::ledger::Counts;
@@ -145,9 +145,16 @@ struct State<'a> {
 
 impl State<'_> {
     fn take(&mut self, batch: RawBatch) -> Result<()> {
-        let judged = self.judge.judge(batch)?;
+        let mut waiting = Waiting::from(batch);
+        while let Some(judged) = self.judge.next(&mut waiting)? {
+            self.show(&judged)?;
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, judged: &Judged) -> Result<()> {
         self.counts.add(&judged.counts);
-        for line in Lines::of(&judged) {
+        for line in Lines::of(judged) {
             match line.outcome() {
                 Outcome::Valid if !self.args.all && !self.args.json => {
                     if self.counts.rows == 1 {

@@ -30,6 +30,10 @@ pub const MECHANISM: &str = "PLAIN";
 /// Rows of a table can be led back to their records unless the user gives that up.
 pub const PROVENANCE: bool = true;
 
+/// Where metrics are served, on loopback, so that nobody else reads them unasked; where another process has the port, the
+/// next free one. No well-known exporter of this number runs beside a stream processor by default.
+pub const METRICS_PORT: u16 = 9187;
+
 /// Limits of one plugin.
 pub const LIMITS: Limits = Limits {
     // a call of 4,096 rows takes about 1 ms in the slowest measured language; 250 ms is only for a guest that hangs, and

@@ -9,15 +9,15 @@ use super::plugin::{self, Names, check_name};
 use super::section::{Kind, Reader, Section};
 use super::suggest::did_you_mean;
 use super::{
-    CommitConfig, Config, EnrichConfig, Expectation, Judges, Limits, Mistakes, Place, PluginConfig, Sql, defaults,
-    expand, sink, source,
+    CommitConfig, Config, EnrichConfig, Expectation, Judges, Limits, Listen, Mistakes, Place, PluginConfig, Sql,
+    defaults, expand, sink, source,
 };
 use crate::outcome::{Outcome, Severity};
 use crate::schema::{NAME_HELP, RESERVED, Schema, is_column_name};
 
 /// Sections that are specified and not built yet.
-const LATER: [&str; 10] =
-    ["registry", "postgres", "audit", "auditor", "reference", "derive", "admin", "metrics", "upkeep", "shadow"];
+const LATER: [&str; 9] =
+    ["registry", "postgres", "audit", "auditor", "reference", "derive", "admin", "upkeep", "shadow"];
 
 /// Reads a pipeline. `None`, or mistakes in the reader, or both, where it is not one.
 pub(super) fn pipeline(
@@ -77,6 +77,7 @@ pub(super) fn pipeline(
 
     let commit = root.section(r, "commit").map_or(defaults::COMMIT, |section| commit(r, section));
     let mask = mask(r, &mut root);
+    let metrics = metrics(r, &mut root);
     root.later(r, &LATER);
     root.finish(r);
 
@@ -100,6 +101,7 @@ pub(super) fn pipeline(
         sinks: sinks.complete()?,
         commit,
         mask: Vec::new(),
+        metrics,
         sources: r.mistakes.sources().clone(),
     };
     known_columns(r, &config, &mask, &partitions);
@@ -347,6 +349,25 @@ fn mask(r: &mut Reader<'_>, root: &mut Section<'_>) -> Vec<(String, Place)> {
     let columns = columns.and_then(|value| r.texts("mask.columns", value, Reader::text));
     section.finish(r);
     columns.into_iter().flatten().map(|text| (text.value, text.place)).collect()
+}
+
+/// `[metrics] listen`
+fn metrics(r: &mut Reader<'_>, root: &mut Section<'_>) -> Listen {
+    let Some(mut section) = root.section(r, "metrics") else { return Listen::Default };
+    let listen = section.expanded(r, "listen");
+    section.finish(r);
+    let Some(listen) = listen else { return Listen::Default };
+    let is_address =
+        |text: &str| text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    match listen.value.as_str() {
+        "off" => Listen::Off,
+        address if is_address(address) => Listen::At(address.to_owned()),
+        _ => {
+            let help = "as in \"127.0.0.1:9187\", or \"off\"; left out: the next free port on loopback";
+            r.mistake(listen.place.span, "`metrics.listen` must be a host and a port", "", help);
+            Listen::Default
+        }
+    }
 }
 
 /// Names that sinks and the mask use must exist: a mistyped mask would show what it should hide. Where a component adds

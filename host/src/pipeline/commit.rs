@@ -15,9 +15,11 @@ use crate::crash;
 use crate::error::Result;
 use crate::ledger::apply::{self, Backlog};
 use crate::ledger::{Appended, Counts, Entry, EntryRange, Fold, Kind, Ledger, SinkActions};
+use crate::memory;
 use crate::outcome::Outcome;
 use crate::record::{Positions, TopicPartition};
 use crate::sink::{Applied, Sink};
+use crate::telemetry::metrics::Step;
 
 /// The ledger and those who follow it.
 #[derive(Clone)]
@@ -48,6 +50,8 @@ pub(super) struct Closed {
     pub written: Written,
     /// when its first record came
     pub opened: Instant,
+    /// when it was to be closed
+    pub due: Instant,
 }
 
 /// What became of an entry.
@@ -71,6 +75,8 @@ pub struct Landed {
     pub examples: BTreeMap<String, Example>,
     /// from its first record to its end
     pub took: Duration,
+    /// when it was to be closed
+    pub due: Instant,
 }
 
 pub(super) struct Committer {
@@ -85,6 +91,9 @@ pub(super) struct Committer {
 /// Error and dead letter get few rows, and a version of a table costs the same for one row as for a million: with rapid
 /// commits they follow a little later. Nobody should wait longer than this for a row to show.
 const LAG: Duration = Duration::from_secs(5);
+
+/// Free memory goes back to the system after so many entries, as often as checkpoints are made.
+const GIVE_BACK: u64 = 100;
 
 /// Which sinks have entries to follow, and since when.
 pub(super) struct Lagging {
@@ -116,7 +125,7 @@ impl Lagging {
 impl Committer {
     pub fn commit(&self, closed: Closed) -> Result<Committed> {
         crash::point("write/files-durable");
-        let Closed { id, ranges, mut written, opened } = closed;
+        let Closed { id, ranges, mut written, opened, due } = closed;
         let positions: Positions = ranges.iter().map(|(p, (_, to))| (p.clone(), *to)).collect();
         let sinks = std::mem::take(&mut written.files).into_iter().filter(|(_, files)| !files.is_empty());
         let entry = Entry {
@@ -138,7 +147,11 @@ impl Committer {
             ..super::entry(Kind::Rows, &self.generation)
         };
         self.follow.runtime.block_on(async {
-            let number = match self.follow.ledger.append(&entry).await? {
+            let metrics = &self.shared.metrics;
+            let begun = Instant::now();
+            let appended = self.follow.ledger.append(&entry).await?;
+            metrics.step(Step::Append, begun.elapsed());
+            let number = match appended {
                 Appended::At(number) => number,
                 Appended::Moved { .. } => {
                     self.discard(&entry).await;
@@ -147,9 +160,15 @@ impl Committer {
                     return Ok(Committed::Moved(ours.map(|(p, at)| (p.clone(), at.offset)).collect()));
                 }
             };
+            let begun = Instant::now();
             let applied = self.apply(number).await?;
+            metrics.step(Step::Apply, begun.elapsed());
+            if number.is_multiple_of(GIVE_BACK) {
+                memory::give_back();
+            }
             let Written { counts, examples, .. } = written;
-            Ok(Committed::At(Box::new(Landed { number, counts, positions, applied, examples, took: opened.elapsed() })))
+            let took = opened.elapsed();
+            Ok(Committed::At(Box::new(Landed { number, counts, positions, applied, examples, took, due })))
         })
     }
 
@@ -164,6 +183,10 @@ impl Committer {
         let mut lagging = lock(&self.lagging);
         for (outcome, applied) in applied {
             lagging.reached(outcome, applied, head);
+        }
+        for sink in sinks {
+            let waiting = lagging.backlog.waiting(sink.outcome(), head);
+            self.shared.metrics.follows(sink.outcome(), waiting, sink.retries());
         }
         Ok(lagging.applied.clone())
     }

@@ -11,14 +11,15 @@ use super::{Follow, Stop};
 use crate::error::{Error, Result};
 use crate::ledger::{Appended, Entry, EntryRange, Fold, Kind};
 use crate::record::{RawBatch, TopicPartition};
-use crate::source::{Command, Intake, Known, StartAt};
+use crate::source::{Command, Intake, Known, Notice, StartAt};
+use crate::telemetry::Metrics;
 
 /// How long an offer waits for room before the source gets its batch back.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Bytes of batches that are in memory at once. Ordinary batches are a few MiB each and never come near it; it is there for
-/// payloads of many megabytes.
-const MOST_BYTES: u64 = 96 << 20;
+/// Bytes of batches that are in memory at once. Ordinary batches are a few MiB each; it is there for payloads of many
+/// megabytes, each of which is in memory twice more while it becomes a dead letter.
+pub(super) const MOST_BYTES: u64 = 64 << 20;
 
 /// A batch on its way to a worker, and the epoch in which it was read.
 pub(super) type Offered = (u64, RawBatch);
@@ -27,8 +28,10 @@ pub(super) type Offered = (u64, RawBatch);
 pub(super) enum Word {
     /// commit what is buffered, then answer
     Flush(Sender<()>),
-    /// these partitions are gone without notice
-    Lost(Vec<TopicPartition>),
+    /// these partitions are gone without notice; answered when nothing of them is under way to an entry any more
+    Lost(Vec<TopicPartition>, Sender<()>),
+    /// these partitions are read now, and have so many records left
+    Assigned(BTreeMap<TopicPartition, u64>),
     /// the source has ended
     Ended(Result<()>),
 }
@@ -36,14 +39,22 @@ pub(super) enum Word {
 /// What the loop and the source's thread share.
 pub(super) struct Shared {
     pub stop: Stop,
+    pub metrics: Arc<Metrics>,
     /// the epoch of the batches that the source delivers now; it moves when the source takes a `Seek`
     epoch: AtomicU64,
-    /// bytes of the batches between the source and the end of their judgement
-    weight: Mutex<u64>,
+    /// the batches between the source and the end of their judgement
+    held: Mutex<Held>,
     lighter: Condvar,
     commands: Mutex<VecDeque<(u64, Command)>>,
     lag: Mutex<BTreeMap<TopicPartition, u64>>,
     topic_ids: Mutex<BTreeMap<TopicPartition, String>>,
+}
+
+/// Batches that are in memory.
+#[derive(Default)]
+struct Held {
+    batches: u64,
+    bytes: u64,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -51,11 +62,12 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub fn new(stop: Stop) -> Shared {
+    pub fn new(stop: Stop, metrics: Arc<Metrics>) -> Shared {
         Shared {
             stop,
+            metrics,
             epoch: AtomicU64::new(0),
-            weight: Mutex::default(),
+            held: Mutex::default(),
             lighter: Condvar::new(),
             commands: Mutex::default(),
             lag: Mutex::default(),
@@ -64,26 +76,40 @@ impl Shared {
     }
 
     /// Takes a batch's weight upon us, if there is room within a moment; a batch that is alone has room whatever it weighs.
-    fn lift(&self, weight: u64) -> bool {
-        let heavy = |held: &mut u64| *held > 0 && *held + weight > MOST_BYTES;
-        let waited = self.lighter.wait_timeout_while(lock(&self.weight), PATIENCE, heavy);
+    pub fn lift(&self, weight: u64) -> bool {
+        let heavy = |held: &mut Held| held.bytes > 0 && held.bytes + weight > MOST_BYTES;
+        let waited = self.lighter.wait_timeout_while(lock(&self.held), PATIENCE, heavy);
         let (mut held, out_of_time) = waited.unwrap_or_else(PoisonError::into_inner);
         if out_of_time.timed_out() && heavy(&mut held) {
             return false;
         }
-        *held += weight;
+        held.bytes += weight;
+        held.batches += 1;
+        self.metrics.in_flight(held.batches, held.bytes);
         true
     }
 
     /// A batch is judged, or dropped.
     pub fn landed(&self, weight: u64) {
-        *lock(&self.weight) -= weight;
+        let mut held = lock(&self.held);
+        held.bytes -= weight;
+        held.batches -= 1;
+        self.metrics.in_flight(held.batches, held.bytes);
         self.lighter.notify_all();
     }
 
     /// Tells the source; `epoch` counts from the moment it takes the command.
     pub fn tell(&self, epoch: u64, command: Command) {
         lock(&self.commands).push_back((epoch, command));
+    }
+
+    /// The next thing that the source was told; it acts on it before it delivers anything else.
+    pub fn command(&self) -> Option<Command> {
+        let (epoch, command) = lock(&self.commands).pop_front()?;
+        if matches!(command, Command::Seek(_)) {
+            self.epoch.store(epoch, Ordering::SeqCst);
+        }
+        Some(command)
     }
 
     pub fn topic_id(&self, partition: &TopicPartition) -> Option<String> {
@@ -131,11 +157,13 @@ impl Gate {
 impl Intake for Gate {
     fn positions(&self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, Known>> {
         let (fold, _) = self.follow.catch_up()?;
+        self.shared.metrics.health.positioned();
         Ok(self.known(&fold, partitions))
     }
 
     fn start(&self, partitions: BTreeMap<TopicPartition, StartAt>) -> Result<BTreeMap<TopicPartition, Known>> {
         let names: Vec<_> = partitions.keys().cloned().collect();
+        self.shared.metrics.health.positioned();
         loop {
             let fold = self.follow.runtime.block_on(self.follow.ledger.fold())?;
             let missing = partitions.iter().filter(|(partition, _)| !fold.positions.contains_key(*partition));
@@ -184,22 +212,32 @@ impl Intake for Gate {
     }
 
     fn lost(&self, partitions: &[TopicPartition]) {
-        let _ = self.words.send(Word::Lost(partitions.to_vec()));
+        let (done, wait) = bounded(1);
+        // answered at once; without the answer, what is read after a new assignment could overtake the word
+        if self.words.send(Word::Lost(partitions.to_vec(), done)).is_ok() {
+            let _ = wait.recv();
+        }
     }
 
     fn lag(&self, lag: BTreeMap<TopicPartition, u64>) {
-        *lock(&self.shared.lag) = lag;
+        self.shared.metrics.lag(&lag);
+        let mut known = lock(&self.shared.lag);
+        if !known.keys().eq(lag.keys()) {
+            let _ = self.words.send(Word::Assigned(lag.clone()));
+        }
+        *known = lag;
+    }
+
+    fn notice(&self, notice: Notice) {
+        self.shared.metrics.notice(notice);
     }
 
     fn command(&self) -> Option<Command> {
-        let (epoch, command) = lock(&self.shared.commands).pop_front()?;
-        if matches!(command, Command::Seek(_)) {
-            self.shared.epoch.store(epoch, Ordering::SeqCst);
-        }
-        Some(command)
+        self.shared.command()
     }
 
     fn stopping(&self) -> bool {
+        self.shared.metrics.health.source_seen();
         self.shared.stop.is_asked()
     }
 }

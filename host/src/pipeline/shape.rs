@@ -158,8 +158,10 @@ impl Shaper {
     }
 
     fn dead_rows(&self, raw: &RawBatch, dead: &[Dead], entry: Uuid) -> Vec<ArrayRef> {
+        // payloads are large here: a buffer that doubles would take twice as much
+        let bytes = dead.iter().map(|row| raw.value(row.record as usize).map_or(0, <[u8]>::len)).sum();
         let mut key = BinaryBuilder::new();
-        let mut value = BinaryBuilder::new();
+        let mut value = BinaryBuilder::with_capacity(dead.len(), bytes);
         let mut headers = columns::headers_builder();
         for row in dead {
             let record = row.record as usize;

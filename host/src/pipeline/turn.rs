@@ -17,6 +17,9 @@ use crate::config::CommitConfig;
 use crate::error::{Error, Result};
 use crate::record::{Positions, RawBatch, TopicPartition};
 use crate::source::Command;
+use crate::telemetry::Metrics;
+use crate::telemetry::health::BEAT;
+use crate::telemetry::metrics::Step;
 
 /// What a worker is told.
 pub(super) enum Work {
@@ -40,12 +43,24 @@ pub(super) fn calmly<T>(who: &str, work: impl FnOnce() -> Result<T>) -> Result<T
     done.unwrap_or_else(|_| Err(Error::Host(format!("the thread that {who} panicked"))))
 }
 
-pub(super) fn work_off(worker: &mut Worker, queue: &Receiver<Work>, results: &Sender<Done>, barrier: &Barrier) {
+pub(super) fn work_off(
+    n: usize,
+    worker: &mut Worker,
+    queue: &Receiver<Work>,
+    results: &Sender<Done>,
+    barrier: &Barrier,
+    metrics: &Metrics,
+) {
     for work in queue {
         let answer = match work {
             Work::Batch(entry, raw) => {
                 let bytes = raw.weight();
-                Done::Judged(calmly("judges", || worker.process(entry, raw)), bytes)
+                metrics.health.judging(n, true);
+                let judged = calmly("judges", || worker.process(entry, raw));
+                metrics.health.judging(n, false);
+                let (spent, writing) = worker.take_spent();
+                metrics.spent(&spent, writing);
+                Done::Judged(judged, bytes)
             }
             Work::Close => {
                 // nobody takes a second one before everybody has taken the first
@@ -84,6 +99,8 @@ pub(super) struct Closing {
     open: Open,
     missing: usize,
     written: Written,
+    /// since when
+    due: Instant,
 }
 
 pub(super) struct Loop<'a> {
@@ -118,6 +135,7 @@ impl Loop<'_> {
     ) {
         let (closed_ear, no_batches) = (never::<Word>(), never::<Offered>());
         loop {
+            self.shared.metrics.health.turned(self.shared.stop.is_asked() || self.ended);
             self.close_if_due(offered);
             if self.is_idle() && offered.is_empty() {
                 for done in self.flushing.drain(..) {
@@ -136,7 +154,7 @@ impl Loop<'_> {
                 recv(batches) -> offered => if let Ok(offered) = offered { self.take(offered) },
                 recv(self.done) -> done => if let Ok(done) = done { self.hear_worker(done) },
                 recv(landed) -> landed => if let Ok(landed) = landed { self.land(landed, watch) },
-                recv(words) -> word => if let Ok(word) = word { self.hear_source(word) },
+                recv(words) -> word => if let Ok(word) = word { self.hear_source(word, offered, watch) },
                 recv(self.alarm()) -> _ => {},
             }
         }
@@ -159,18 +177,22 @@ impl Loop<'_> {
         })
     }
 
-    /// When the open entry is due by time.
+    /// When the open entry is due by time, or the loop shows that it turns.
     fn alarm(&self) -> Receiver<Instant> {
         match &self.open {
-            Some(open) if !self.is_due() => after(self.commit.every.saturating_sub(open.since.elapsed())),
-            _ => never(),
+            Some(open) if !self.is_due() => after(self.commit.every.saturating_sub(open.since.elapsed()).min(BEAT)),
+            Some(_) | None => after(BEAT),
         }
     }
 
     fn take(&mut self, (epoch, batch): Offered) {
         if epoch != self.epoch || self.failed.is_some() {
-            self.shared.landed(batch.weight());
-            return; // read before a seek, or nobody will commit it: it is read again
+            // read before a seek, or nobody will commit it: it is read again
+            if self.skip(&batch) && self.failed.is_none() {
+                self.epoch += 1;
+                self.shared.tell(self.epoch, Command::Seek(self.next.clone()));
+            }
+            return;
         }
         let open = self.open.get_or_insert_with(|| Open {
             id: Uuid::now_v7(),
@@ -187,8 +209,9 @@ impl Loop<'_> {
         {
             self.shared.landed(batch.weight());
             self.torn += 1;
-            let why = format!("{} went on at {} out of turn", range.partition, range.from);
-            tracing::warn!("{why}: what is not committed is read again");
+            let (partition, offset) = (&range.partition, range.from);
+            tracing::warn!(%partition, offset, "a partition went on out of turn; what is not committed is read again");
+            let why = format!("{partition} went on at {offset} out of turn");
             return if self.torn > 3 { self.fail(Error::Host(why)) } else { self.drop_open(Positions::new()) };
         }
         for range in &batch.ranges {
@@ -199,7 +222,20 @@ impl Loop<'_> {
         open.records += batch.records.len() as u64;
         open.bytes += batch.data.len() as u64;
         open.pending += 1;
+        let (records, bytes) = (batch.records.len() as u64, batch.data.len() as u64);
+        self.shared.metrics.read(records, bytes, (open.since, open.records));
         let _ = self.work.send(Work::Batch(open.id, batch));
+    }
+
+    /// Drops a batch that nobody will commit. Answers whether it begins a partition that no seek has named yet: assigned
+    /// a moment ago, none of its batches was ever taken, so the source does not know that it must go back.
+    fn skip(&mut self, batch: &RawBatch) -> bool {
+        self.shared.landed(batch.weight());
+        let known = self.next.len();
+        for range in &batch.ranges {
+            self.next.entry(range.partition.clone()).or_insert(range.from);
+        }
+        self.next.len() > known
     }
 
     /// Closes the open entry when it is due, or when somebody waits for it; one at a time.
@@ -213,7 +249,9 @@ impl Loop<'_> {
         for _ in 0..self.workers {
             let _ = self.work.send(if discards { Work::Discard } else { Work::Close });
         }
-        self.closing = Some(Closing { open, missing: self.workers, written: Written::default() });
+        self.shared.metrics.closed();
+        let (missing, due) = (self.workers, Instant::now());
+        self.closing = Some(Closing { open, missing, written: Written::default(), due });
     }
 
     fn hear_worker(&mut self, done: Done) {
@@ -253,16 +291,19 @@ impl Loop<'_> {
         if closing.missing > 0 {
             return;
         }
-        let Some(Closing { open, written, .. }) = self.closing.take() else { return };
+        let Some(Closing { open, written, due, .. }) = self.closing.take() else { return };
         if self.failed.is_some() || open.discard {
             return;
         }
         self.committing = true;
-        let _ = self.close.send(Closed { id: open.id, ranges: open.ranges, written, opened: open.since });
+        self.shared.metrics.health.committing(true);
+        self.shared.metrics.step(Step::Close, due.elapsed());
+        let _ = self.close.send(Closed { id: open.id, ranges: open.ranges, written, opened: open.since, due });
     }
 
     fn land(&mut self, landed: Result<Committed>, watch: &mut dyn FnMut(Happening)) {
         self.committing = false;
+        self.shared.metrics.health.committing(false);
         match landed {
             Ok(Committed::At(landed)) => {
                 self.shared.tell(self.epoch, Command::Applied(landed.positions.clone()));
@@ -270,6 +311,7 @@ impl Loop<'_> {
                 self.ran.head = Some(landed.number);
                 self.ran.entries += 1;
                 self.torn = 0;
+                self.shared.metrics.landed(landed.number, &landed.counts, landed.due.elapsed());
                 merge_examples(&mut self.ran.examples, landed.examples.clone());
                 watch(Happening::Landed(&landed, self.shared.total_lag()));
             }
@@ -285,6 +327,7 @@ impl Loop<'_> {
     /// ledger just told; the other partitions go back to where the open entry began.
     fn drop_open(&mut self, known: Positions) {
         self.epoch += 1;
+        self.shared.metrics.dropped();
         if let Some(open) = &mut self.open {
             open.discard = true;
             self.next.extend(open.ranges.iter().map(|(partition, (from, _))| (partition.clone(), *from)));
@@ -293,12 +336,17 @@ impl Loop<'_> {
         self.shared.tell(self.epoch, Command::Seek(self.next.clone()));
     }
 
-    fn hear_source(&mut self, word: Word) {
+    fn hear_source(&mut self, word: Word, offered: &Receiver<Offered>, watch: &mut dyn FnMut(Happening)) {
         match word {
             Word::Flush(done) => self.flushing.push(done),
-            Word::Lost(partitions) => self.lose(&partitions),
+            Word::Lost(partitions, done) => {
+                self.lose(&partitions, offered);
+                let _ = done.send(());
+            }
+            Word::Assigned(lag) => watch(Happening::Assigned(&lag)),
             Word::Ended(result) => {
                 self.ended = true;
+                self.shared.metrics.health.source_ended();
                 if let Err(error) = result {
                     self.fail(error);
                 }
@@ -306,7 +354,11 @@ impl Loop<'_> {
         }
     }
 
-    fn lose(&mut self, partitions: &[TopicPartition]) {
+    fn lose(&mut self, partitions: &[TopicPartition], offered: &Receiver<Offered>) {
+        // the source waits for the answer, so all that is there was read before; what is still ours is read again
+        while let Ok((_, batch)) = offered.try_recv() {
+            self.skip(&batch);
+        }
         for partition in partitions {
             self.next.remove(partition);
             if let Some(open) = &mut self.open {
@@ -314,7 +366,6 @@ impl Loop<'_> {
                 open.discard |= open.ranges.remove(partition).is_some();
             }
         }
-        // even where the entry has none of them: batches of theirs may wait in the queue
         self.drop_open(Positions::new());
     }
 
@@ -322,5 +373,88 @@ impl Loop<'_> {
     fn fail(&mut self, error: Error) {
         self.failed.get_or_insert(error);
         self.shared.stop.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Stop;
+    use super::*;
+    use crate::config::defaults::COMMIT;
+    use crate::record::Range;
+    use crossbeam_channel::{bounded, unbounded};
+
+    fn part(partition: i32) -> TopicPartition {
+        TopicPartition::new("visits", partition)
+    }
+
+    fn batch(ranges: &[(i32, i64, i64)]) -> RawBatch {
+        let ranges = ranges.iter().map(|(p, from, to)| Range { partition: part(*p), from: *from, to: *to }).collect();
+        RawBatch { ranges, records: vec![], data: bytes::Bytes::new(), headers: vec![] }
+    }
+
+    /// Runs `steps` on a loop whose workers never answer; answers the seeks that the source was told, in order.
+    fn told(steps: impl FnOnce(&mut Loop)) -> Vec<Vec<(i32, i64)>> {
+        let shared = Shared::new(Stop::default(), std::sync::Arc::default());
+        (0..16).for_each(|_| assert!(shared.lift(1 << 10), "the batches of a test are light"));
+        let ((work, _queue), (_results, done), (close, _closed)) = (bounded(16), unbounded(), bounded(1));
+        steps(&mut Loop {
+            shared: &shared,
+            commit: COMMIT,
+            workers: 1,
+            work,
+            done,
+            close,
+            open: None,
+            closing: None,
+            committing: false,
+            epoch: 0,
+            next: Positions::new(),
+            torn: 0,
+            flushing: Vec::new(),
+            ended: false,
+            failed: None,
+            ran: Ran::default(),
+        });
+        let seeks = std::iter::from_fn(|| shared.command()).filter_map(|command| match command {
+            Command::Seek(to) => Some(to.into_iter().map(|(partition, at)| (partition.partition, at)).collect()),
+            Command::Applied(_) => None,
+        });
+        seeks.collect()
+    }
+
+    #[test]
+    fn dropped_entry_is_read_again_from_the_ledgers_word_or_from_where_it_began() {
+        let seeks = told(|run| {
+            run.take((0, batch(&[(0, 5, 9), (1, 0, 4)])));
+            run.take((0, batch(&[(0, 9, 12)])));
+            run.drop_open([(part(1), 7)].into());
+        });
+        assert_eq!(seeks, [[(0, 5), (1, 7)]]);
+    }
+
+    #[test]
+    fn partition_that_was_read_but_never_taken_is_named_as_soon_as_its_batch_is_dropped() {
+        let seeks = told(|run| {
+            run.take((0, batch(&[(0, 5, 9)])));
+            run.drop_open(Positions::new());
+            // read before the source heard of the seek, which does not name partition 2
+            run.take((0, batch(&[(0, 9, 10), (2, 30, 31)])));
+            run.take((0, batch(&[(2, 31, 40)])));
+            run.take((1, batch(&[(2, 40, 41)])));
+        });
+        assert_eq!(seeks, [vec![(0, 5)], vec![(0, 5), (2, 30)]]);
+    }
+
+    #[test]
+    fn what_is_lost_is_not_read_again_and_what_waited_beside_it_is() {
+        let (batches, offered) = unbounded();
+        let seeks = told(|run| {
+            run.take((0, batch(&[(0, 5, 9), (1, 0, 4)])));
+            batches.send((0, batch(&[(1, 4, 6), (3, 70, 71)]))).expect("there is room");
+            run.lose(&[part(1)], &offered);
+            assert!(offered.is_empty());
+        });
+        assert_eq!(seeks, [[(0, 5), (3, 70)]]);
     }
 }

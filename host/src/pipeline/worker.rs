@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
@@ -11,7 +12,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::shape::Shaper;
-use crate::chain::{Chain, Judge, Judged, dead_key};
+use crate::chain::{Chain, Judge, Judged, Spent, Waiting, dead_key};
 use crate::columns;
 use crate::crash;
 use crate::error::Result;
@@ -67,6 +68,7 @@ pub struct Worker {
     event_time: Option<String>,
     started_micros: i64,
     runtime: Handle,
+    writing: Duration,
 }
 
 impl Worker {
@@ -86,14 +88,26 @@ impl Worker {
             event_time: chain.config.event_time.clone(),
             started_micros: chrono::Utc::now().timestamp_micros(),
             runtime,
+            writing: Duration::ZERO,
         })
     }
 
     /// Judges a batch and writes its rows for `entry`.
     pub fn process(&mut self, entry: Uuid, raw: RawBatch) -> Result<()> {
-        let judged = self.judge.judge(raw)?;
+        let mut waiting = Waiting::from(raw);
+        while let Some(judged) = self.judge.next(&mut waiting)? {
+            let begun = Instant::now();
+            self.write(entry, &judged)?;
+            self.note(&judged);
+            self.writing += begun.elapsed();
+        }
+        Ok(())
+    }
+
+    /// Writes the rows of a judged batch into the files of each sink.
+    fn write(&mut self, entry: Uuid, judged: &Judged) -> Result<()> {
         for (shaper, place) in self.shapers.iter().zip(&self.places) {
-            let Some(rows) = shaper.shape(&judged, entry)? else { continue };
+            let Some(rows) = shaper.shape(judged, entry)? else { continue };
             let writer = match self.writers.entry(shaper.outcome()) {
                 Entry::Occupied(open) => open.into_mut(),
                 Entry::Vacant(none) => {
@@ -104,8 +118,12 @@ impl Worker {
             writer.write(&rows)?;
             crash::point("write/first-file-open");
         }
-        self.note(&judged);
         Ok(())
+    }
+
+    /// Where the time went since this was last asked: judging, and shaping and writing rows.
+    pub fn take_spent(&mut self) -> (Spent, Duration) {
+        (self.judge.take_spent(), std::mem::take(&mut self.writing))
     }
 
     /// Closes the files of the entry, durably, and answers what was done for it.
