@@ -686,6 +686,7 @@ fn first_pipeline_of_the_reference_is_understood() {
                 bytes: 268435456,
             },
             mask: [],
+            metrics: Default,
             sources: {
                 "BASE/sluice.toml",
                 "BASE/visits.sql",

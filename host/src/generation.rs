@@ -20,10 +20,13 @@ use serde_json::{Value, json};
 use crate::config::{Config, EnrichConfig, OnFailure, PluginConfig, UnknownFields};
 use crate::error::{Error, Result};
 use crate::ledger::seal::digest;
-use crate::store::failed;
+use crate::store::{failed, shown};
 
 /// Version of the judgement's form; part of the hash.
 const FORMAT: u32 = 1;
+
+/// How often the creation of an object is tried whose answer was unclear.
+const UNCLEAR: u32 = 3;
 
 /// The set of everything that judges, and the bytes that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,10 +254,22 @@ fn object(state: &Path, digest: &str) -> Path {
     state.clone().join("objects").join(digest)
 }
 
+/// Creates an object under the name of its content, or finds it there, durably. Where the answer is unclear, the next
+/// attempt is told.
 async fn create(store: &Arc<dyn ObjectStore>, path: &Path, bytes: Bytes) -> Result<()> {
-    match store.put_opts(path, bytes.into(), PutOptions::from(PutMode::Create)).await {
-        Ok(_) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(()),
-        Err(e) => Err(failed(format!("cannot create {path}"), e)),
+    let mut unclear = 0;
+    loop {
+        match store.put_opts(path, bytes.clone().into(), PutOptions::from(PutMode::Create)).await {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                return Ok(());
+            }
+            Err(e) => {
+                unclear += 1;
+                if unclear == UNCLEAR {
+                    return Err(failed(format!("cannot create {}", shown(path)), e));
+                }
+            }
+        }
     }
 }
 
@@ -262,13 +277,14 @@ async fn read(store: &Arc<dyn ObjectStore>, path: &Path, expected: &str, what: &
     let bytes = match async { store.get(path).await?.bytes().await }.await {
         Ok(bytes) => bytes,
         Err(object_store::Error::NotFound { .. }) => {
-            return Err(Error::Diverged(format!("{what} is not stored here: {path} is missing")));
+            return Err(Error::Diverged(format!("{what} is not stored here: {} is missing", shown(path))));
         }
-        Err(e) => return Err(failed(format!("cannot read {path}"), e)),
+        Err(e) => return Err(failed(format!("cannot read {}", shown(path)), e)),
     };
     if digest(&bytes) != expected {
         return Err(Error::Diverged(format!(
-            "{what} is damaged: {path} does not have the content that it is named for"
+            "{what} is damaged: {} does not have the content that it is named for; put it back from a copy",
+            shown(path)
         )));
     }
     Ok(bytes)

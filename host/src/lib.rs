@@ -10,7 +10,7 @@
 //!
 //! Modules in reading order: [`record`] (the nouns), [`pipeline`] (the loop), [`source`], [`decode`], [`columns`],
 //! [`expect`], [`plugin`], [`chain`], [`outcome`], [`ledger`], [`sink`], [`store`]; beside them [`config`], [`schema`],
-//! [`generation`], [`error`], [`telemetry`]; the commands stand in [`cli`].
+//! [`generation`], [`maintain`], [`memory`], [`error`], [`telemetry`]; the commands stand in [`cli`].
 //!
 //! # Invariants
 //! - Only [`plugin`] knows that Wasm exists, and one file, `plugin/bindings.rs`, names WIT types.
@@ -29,9 +29,13 @@ pub mod crash;
 pub mod decode;
 pub mod error;
 pub mod expect;
+#[cfg(test)]
+mod fuzz;
 pub mod generate;
 pub mod generation;
 pub mod ledger;
+pub mod maintain;
+pub mod memory;
 pub mod outcome;
 pub mod pipeline;
 pub mod plugin;

@@ -96,6 +96,11 @@ pub trait Sink: Send + Sync {
         Ok(())
     }
 
+    /// How often [`Sink::apply`] began anew since the sink was opened: another writer was faster, or a store had trouble.
+    fn retries(&self) -> u64 {
+        0
+    }
+
     /// Creates the target for rows of this schema where it is missing; answers its identity.
     async fn create(&self, schema: &SchemaRef) -> Result<String>;
 

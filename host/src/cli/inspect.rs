@@ -182,10 +182,12 @@ fn entry_line(n: u64, entry: &Entry) -> String {
         Kind::Gap => "gap",
         Kind::Adopt => "adopt",
         Kind::Reset => "reset",
+        Kind::Sweep => "sweep",
     };
     let at = entry.at.format("%Y-%m-%d %H:%M:%S");
     let ranges: Vec<String> = entry.ranges.iter().map(|r| format!("{} [{}, {})", r.partition, r.from, r.to)).collect();
     let what = match ranges.len() {
+        0 if !entry.swept.is_empty() => format!("files of {} that never came", entries(entry.swept.len())),
         0 => entry.tables.keys().map(|outcome| format!("{outcome} is bound")).collect::<Vec<_>>().join(", "),
         1..=4 => ranges.join("  "),
         more => format!("{}  … and {} more", ranges[..3].join("  "), more - 3),
@@ -195,6 +197,10 @@ fn entry_line(n: u64, entry: &Entry) -> String {
         short(&entry.generation),
         thousands(entry.counts.records)
     )
+}
+
+fn entries(n: usize) -> String {
+    if n == 1 { "1 entry".into() } else { format!("{} entries", thousands(n as u64)) }
 }
 
 fn inspect_generation(hash: Option<&str>, pipeline: &PipelineArg) -> Result<Verdict> {

@@ -6,15 +6,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use chrono::Utc;
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
-use deltalake::kernel::{Action, Add, MetadataExt, StructType, Transaction};
+use deltalake::DeltaTableError;
+use deltalake::kernel::{Action, Add, MetadataExt, StructType};
 use deltalake::protocol::{DeltaOperation, SaveMode};
-use deltalake::{DeltaTable, DeltaTableError};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::sync::Mutex;
@@ -26,10 +26,12 @@ use crate::ledger::{FileAction, Ledger, PAGE};
 use crate::outcome::Outcome;
 use crate::sink::{Applied, FileTarget, Guarantee, Sink};
 
+pub mod broken;
 mod handle;
+pub(crate) mod log;
 pub mod schema;
 
-use handle::Handle;
+use handle::{Handle, State};
 pub use handle::{load, unloaded};
 pub use schema::delta_schema;
 
@@ -46,9 +48,9 @@ pub struct DeltaSink {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     partition_by: Vec<String>,
-    application: String,
     /// held during an Apply: two of one process at once would only race each other
     handle: Mutex<Handle>,
+    retries: AtomicU64,
 }
 
 /// Why an attempt ended.
@@ -83,8 +85,8 @@ impl DeltaSink {
         pipeline: &str,
     ) -> Self {
         DeltaSink {
-            handle: Mutex::new(Handle::new(location.clone(), store.clone())),
-            application: format!("sluice/{pipeline}"),
+            handle: Mutex::new(Handle::new(location.clone(), store.clone(), format!("sluice/{pipeline}"))),
+            retries: AtomicU64::new(0),
             outcome,
             location,
             store,
@@ -97,9 +99,9 @@ impl DeltaSink {
     /// operator's word only.
     pub async fn set_mark(&self, entry: u64) -> Result<()> {
         let mut handle = self.handle.lock().await;
-        let table = handle.fresh().await.map_err(|e| self.unreadable(e))?;
+        let table = self.fresh(&mut handle).await?;
         let table = table.ok_or_else(|| self.missing())?;
-        if self.mark_of(table).await.map_err(|failure| self.outside(failure))? == entry {
+        if self.mark_of(table)? == entry {
             return Ok(());
         }
         self.commit(&mut handle, vec![], entry).await.map(drop).map_err(|failure| self.outside(failure))
@@ -109,9 +111,8 @@ impl DeltaSink {
     async fn attempt(&self, handle: &mut Handle, ledger: &Ledger, head: u64) -> Result<Applied, Failure> {
         let bound = ledger.bound(self.outcome).await?;
         let Some(table) = handle.fresh().await? else { return Err(self.missing().into()) };
-        let state = table.snapshot()?;
-        let (version, identity) = (state.version(), state.metadata().id().to_owned());
-        let mark = self.mark_of(table).await?;
+        let (version, identity) = (table.version(), table.id().to_owned());
+        let mark = self.mark_of(table)?;
         // the caller's head may be old: another process appended and applied since
         let head = if mark > head { ledger.head().await?.max(head) } else { head };
         let (after, up_to) = match due(&self.name(), mark, head, &identity, bound.as_ref())? {
@@ -123,7 +124,7 @@ impl DeltaSink {
             let entries = ledger.page(reached, up_to).await?;
             let merged = merge(&entries, self.outcome)?;
             if !merged.files.is_empty() {
-                let actions = self.actions(handle.table()?, &merged)?;
+                let actions = self.actions(handle.state()?, &merged)?;
                 let version = self.commit(handle, actions, merged.last).await?;
                 return Ok(Applied { entry: merged.last, version: Some(version) });
             }
@@ -140,17 +141,16 @@ impl DeltaSink {
     }
 
     /// Wider metadata, where needed, then the files in the ledger's order.
-    fn actions(&self, table: &DeltaTable, merged: &Merged) -> Result<Vec<Action>, Failure> {
-        let state = table.snapshot()?;
+    fn actions(&self, table: &State, merged: &Merged) -> Result<Vec<Action>, Failure> {
         let mut actions = Vec::with_capacity(merged.files.len() + 1);
         if let Some(rows) = &merged.schema {
-            let wider = schema::widened(&state.schema(), &schema::from_json(rows)?).map_err(|m| self.misfit(&m))?;
+            let wider = schema::widened(table.schema(), &schema::from_json(rows)?).map_err(|m| self.misfit(&m))?;
             if let Some(wider) = wider {
-                let metadata = state.metadata().clone().with_schema(&wider).map_err(DeltaTableError::from)?;
+                let metadata = table.metadata().clone().with_schema(&wider).map_err(DeltaTableError::from)?;
                 actions.push(Action::Metadata(metadata));
             }
         }
-        let partitions: BTreeSet<&str> = state.metadata().partition_columns().iter().map(String::as_str).collect();
+        let partitions: BTreeSet<&str> = table.metadata().partition_columns().iter().map(String::as_str).collect();
         let now = Utc::now().timestamp_millis();
         for (entry, file) in &merged.files {
             if !partitions.iter().copied().eq(file.partition_values.keys().map(String::as_str)) {
@@ -172,51 +172,33 @@ impl DeltaSink {
     /// One strict compare-and-swap on the handle's snapshot: actions and mark. Answers the new version.
     async fn commit(&self, handle: &mut Handle, actions: Vec<Action>, mark: u64) -> Result<u64, Failure> {
         let mark = i64::try_from(mark).map_err(|_| Error::Host(format!("entry number {mark} is out of range")))?;
-        let properties = CommitProperties::default()
-            // with retries, deltalake would move a commit to a snapshot whose mark nobody has looked at
-            .with_max_retries(0)
-            .with_cleanup_expired_logs(Some(false))
-            .with_application_transaction(Transaction::new(&self.application, mark));
+        if let Some(why) = handle.state()?.unsupported() {
+            return Err(Error::Diverged(format!(
+                "{} {why}: the table was changed. Put it back as it was",
+                self.name()
+            ))
+            .into());
+        }
         let operation = DeltaOperation::Write {
             mode: SaveMode::Append,
             partition_by: Some(self.partition_by.clone()).filter(|columns| !columns.is_empty()),
             predicate: None,
         };
-        let table = handle.table()?;
-        let state: &dyn TableReference = table.snapshot()?;
-        let prepared = CommitBuilder::from(properties)
-            .with_actions(actions)
-            .build(Some(state), table.log_store(), operation)
-            .into_prepared_commit_future()
-            .await?;
-        let committed = prepared.await?;
-        let version = committed.version;
-        // What comes after is upkeep of a commit that stands: its failure must not look like one of the commit.
-        match committed.await {
-            Ok(done) => handle.committed(done).await,
-            Err(error) => {
-                tracing::warn!(sink = %self.outcome, version, %error, "committed, but the table's log was not tended");
-                handle.forget();
-            }
-        }
-        Ok(version)
+        Ok(handle.commit(actions, operation, mark).await?)
     }
 
-    async fn mark_of(&self, table: &DeltaTable) -> Result<u64, Failure> {
-        let mark = table.snapshot()?.transaction_version(table.log_store().as_ref(), &self.application).await?;
-        u64::try_from(mark.unwrap_or(0)).map_err(|_| {
-            Failure::Stop(Error::Diverged(format!("{} has a negative progress mark: it is not of sluice", self.name())))
-        })
+    fn mark_of(&self, table: &State) -> Result<u64> {
+        u64::try_from(table.mark().unwrap_or(0))
+            .map_err(|_| Error::Diverged(format!("{} has a negative progress mark: it is not of sluice", self.name())))
     }
 
     /// Whether rows of this schema can go into a table that is there.
-    fn fits(&self, table: &DeltaTable, rows: &StructType) -> Result<()> {
-        let state = table.snapshot().map_err(|e| self.unreadable(e))?;
-        if let Some(why) = handle::unsupported(state) {
+    fn fits(&self, table: &State, rows: &StructType) -> Result<()> {
+        if let Some(why) = table.unsupported() {
             return Err(Error::Config(format!("{} {why}; name another folder", self.name())));
         }
-        schema::widened(&state.schema(), rows).map_err(|mismatch| self.misfit(&mismatch))?;
-        let partitions = state.metadata().partition_columns();
+        schema::widened(table.schema(), rows).map_err(|mismatch| self.misfit(&mismatch))?;
+        let partitions = table.metadata().partition_columns();
         if partitions != &self.partition_by[..] {
             let list = |columns: &[String]| match columns.is_empty() {
                 true => "nothing".to_owned(),
@@ -267,8 +249,14 @@ impl DeltaSink {
         ))
     }
 
-    fn unreadable(&self, error: DeltaTableError) -> Error {
-        Error::environment(format!("cannot read {}", self.name()), error)
+    async fn fresh<'h>(&self, handle: &'h mut Handle) -> Result<Option<&'h State>> {
+        match handle.fresh().await {
+            Ok(table) => Ok(table),
+            Err(error) => {
+                let doing = format!("cannot read {}", self.name());
+                Err(broken::explain(doing, &self.location, &self.store, error).await)
+            }
+        }
     }
 
     fn outside(&self, failure: Failure) -> Error {
@@ -303,9 +291,9 @@ impl Sink for DeltaSink {
 
     async fn identity(&self) -> Result<Option<String>> {
         let mut handle = self.handle.lock().await;
-        let table = handle.fresh().await.map_err(|e| self.unreadable(e))?;
+        let table = self.fresh(&mut handle).await?;
         match table {
-            Some(table) => Ok(Some(table.snapshot().map_err(|e| self.unreadable(e))?.metadata().id().to_owned())),
+            Some(table) => Ok(Some(table.id().to_owned())),
             None => Ok(None),
         }
     }
@@ -313,7 +301,7 @@ impl Sink for DeltaSink {
     async fn check(&self, schema: &SchemaRef) -> Result<()> {
         let rows = schema::struct_type(schema)?;
         let mut handle = self.handle.lock().await;
-        match handle.fresh().await.map_err(|e| self.unreadable(e))? {
+        match self.fresh(&mut handle).await? {
             Some(table) => self.fits(table, &rows),
             None => Ok(()),
         }
@@ -321,8 +309,12 @@ impl Sink for DeltaSink {
 
     async fn mark(&self) -> Result<Option<u64>> {
         let mut handle = self.handle.lock().await;
-        let Some(table) = handle.fresh().await.map_err(|e| self.unreadable(e))? else { return Ok(None) };
-        self.mark_of(table).await.map(Some).map_err(|failure| self.outside(failure))
+        let Some(table) = self.fresh(&mut handle).await? else { return Ok(None) };
+        self.mark_of(table).map(Some)
+    }
+
+    fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     async fn create(&self, schema: &SchemaRef) -> Result<String> {
@@ -331,9 +323,9 @@ impl Sink for DeltaSink {
         let mut failed = None;
         for attempt in 0..ATTEMPTS {
             back_off(attempt).await;
-            if let Some(table) = handle.fresh().await.map_err(|e| self.unreadable(e))? {
+            if let Some(table) = self.fresh(&mut handle).await? {
                 self.fits(table, &rows)?;
-                return Ok(table.snapshot().map_err(|e| self.unreadable(e))?.metadata().id().to_owned());
+                return Ok(table.id().to_owned());
             }
             // whoever loses the race for version 0 finds the winner's table in the next round
             failed = handle.create(&rows, &self.partition_by).await.err();
@@ -355,9 +347,10 @@ impl Sink for DeltaSink {
                     tracing::debug!(sink = %self.outcome, attempt, %error, "apply begins again");
                     handle.forget();
                     attempt += 1;
+                    self.retries.fetch_add(1, Ordering::Relaxed);
                     if attempt == ATTEMPTS {
                         let doing = format!("cannot commit to {} after {ATTEMPTS} attempts", self.name());
-                        return Err(Error::environment(doing, error));
+                        return Err(broken::explain(doing, &self.location, &self.store, error).await);
                     }
                 }
             }

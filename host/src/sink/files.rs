@@ -25,6 +25,7 @@ use crate::crash;
 use crate::error::{Doing, Error, Result};
 use crate::ledger::FileAction;
 use crate::sink::FileTarget;
+use crate::store::failed;
 
 mod partition;
 mod stats;
@@ -284,7 +285,7 @@ impl TableWriter {
         let mut file = self.open.remove(key).expect("the key was taken from the map");
         let metadata = file.writer.finish().doing(|| format!("cannot write {}", file.path))?;
         let upload = file.writer.inner_mut();
-        upload.complete().doing(|| format!("cannot complete {}", file.path))?;
+        upload.complete().map_err(|e| failed(format!("cannot complete {}", file.path), e))?;
         let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
         self.finished.push(FileAction {
             stats: stats::json(&metadata),
@@ -295,6 +296,15 @@ impl TableWriter {
         });
         Ok(())
     }
+}
+
+/// The entry that a file was written for, by the name that [`TableWriter`] gave it; `None` for files of anyone else.
+pub fn entry_of(name: &str) -> Option<Uuid> {
+    let (sequence, rest) = name.strip_prefix("part-")?.split_once('-')?;
+    let is_ours = sequence.len() >= 5 && sequence.bytes().all(|b| b.is_ascii_digit());
+    let entry = Uuid::try_parse(rest.strip_suffix("-c000.zstd.parquet")?).ok()?;
+    // other writers have names of this form, with random ids
+    (is_ours && entry.get_version_num() == 7).then_some(entry)
 }
 
 impl Drop for TableWriter {
@@ -335,6 +345,11 @@ fn properties(schema: &Schema) -> Result<WriterProperties> {
             || matches!(name, "_offset" | "_timestamp" | "_key" | "_value" | "_id");
         if unique {
             builder = builder.set_column_dictionary_enabled(ColumnPath::from(name.to_owned()), false);
+        }
+        // payloads have no bounds that a reader could use, and each bound would be kept whole until the file is finished
+        if name == "_value" {
+            let column = ColumnPath::from(name.to_owned());
+            builder = builder.set_column_statistics_enabled(column, EnabledStatistics::None);
         }
     }
     Ok(builder.build())

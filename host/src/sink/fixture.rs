@@ -120,6 +120,7 @@ fn entry(kind: Kind, from: i64, to: i64) -> Entry {
         counts: Counts::default(),
         sinks: BTreeMap::new(),
         tables: BTreeMap::new(),
+        swept: Vec::new(),
     }
 }
 

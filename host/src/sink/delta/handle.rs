@@ -1,86 +1,213 @@
-//! An open Delta table that is as fresh as its log, and cheap to keep so.
+//! What must be known of a Delta table to append to it: as fresh as its log, at a cost that does not grow with the table.
 //!
-//! It knows Delta and nothing of pipelines or the ledger.
+//! deltalake's table holds every live file and goes through all of them for every commit. A follower of the ledger asks
+//! for four things only: version, metadata, protocol and its own progress mark. They are read once by deltalake and from
+//! then on kept up by reading each later commit by its name: versions follow each other without a hole, so where the next
+//! one is not there, none is. Nothing is listed and no file is remembered. It knows nothing of the ledger.
 
 use std::sync::Arc;
 
-use deltalake::kernel::transaction::{CommitProperties, FinalizedCommit};
-use deltalake::kernel::{StructType, StructTypeExt};
+use deltalake::kernel::transaction::{CommitData, CommitProperties, PROTOCOL};
+use deltalake::kernel::{Action, Metadata, Protocol, Snapshot, StructType, StructTypeExt, Transaction};
+use deltalake::logstore::{CommitOrBytes, LogStoreRef, commit_uri_from_version};
 use deltalake::operations::create::CreateBuilder;
-use deltalake::table::state::DeltaTableState;
+use deltalake::protocol::DeltaOperation;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, TableProperty};
-use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use serde::Deserialize;
 use uuid::Uuid;
 
+use super::log;
 use crate::config::Location;
 
 type DeltaResult<T> = std::result::Result<T, DeltaTableError>;
 
-/// Commits and looks after which the table is opened anew: a long-lived handle slows down with each.
-const REOPEN: u32 = 32;
+/// Versions from one checkpoint to the next where the table does not say: Delta's default.
+const CHECKPOINT_INTERVAL: u64 = 100;
+
+/// Features that an appender need not know more of: they say how rows are read or removed, or are looked for in the
+/// table's properties and schema ([`unsupported`]).
+const HARMLESS_FEATURES: &[&str] = &[
+    "appendOnly",
+    "changeDataFeed",
+    "checkConstraints",
+    "columnMapping",
+    "deletionVectors",
+    "generatedColumns",
+    "invariants",
+    "timestampNtz",
+    "v2Checkpoint",
+    "variantType",
+    "variantType-preview",
+];
+
+/// A table at one version, as far as an appender must know it.
+#[derive(Clone, Debug)]
+pub struct State {
+    version: u64,
+    metadata: Metadata,
+    protocol: Protocol,
+    schema: StructType,
+    /// the version of our application's transaction
+    mark: Option<i64>,
+    /// why nothing may be appended
+    unsupported: Option<String>,
+}
+
+/// The actions of a commit that change a [`State`]; most lines are files, and are passed over.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    meta_data: Option<Metadata>,
+    protocol: Option<Protocol>,
+    txn: Option<Transaction>,
+}
+
+impl State {
+    fn new(version: u64, metadata: Metadata, protocol: Protocol, mark: Option<i64>) -> DeltaResult<State> {
+        let schema = metadata.parse_schema()?;
+        let unsupported = unsupported(&metadata, &protocol, &schema);
+        Ok(State { version, metadata, protocol, schema, mark, unsupported })
+    }
+
+    /// Its version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> &str {
+        self.metadata.id()
+    }
+
+    /// Its metadata, to be changed and committed again.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Its columns.
+    pub fn schema(&self) -> &StructType {
+        &self.schema
+    }
+
+    /// The progress mark, `None` where there is none yet.
+    pub fn mark(&self) -> Option<i64> {
+        self.mark
+    }
+
+    /// Why sluice must not write into this table; reads on from its name. Its commits add files and check no row.
+    pub fn unsupported(&self) -> Option<&str> {
+        self.unsupported.as_deref()
+    }
+
+    /// Goes on to the next version, whose commit has this text.
+    fn follow(&mut self, commit: &[u8], application: &str) -> DeltaResult<()> {
+        let mut changed = false;
+        for line in serde_json::Deserializer::from_slice(commit).into_iter::<Line>() {
+            let line = line.map_err(|e| {
+                DeltaTableError::generic(format!("version {} of the table is no Delta commit: {e}", self.version + 1))
+            })?;
+            if let Some(metadata) = line.meta_data {
+                (self.metadata, changed) = (metadata, true);
+            }
+            if let Some(protocol) = line.protocol {
+                (self.protocol, changed) = (protocol, true);
+            }
+            if let Some(txn) = line.txn.filter(|txn| txn.app_id == application) {
+                self.mark = Some(txn.version);
+            }
+        }
+        let version = self.version + 1;
+        if changed {
+            *self = State::new(version, self.metadata.clone(), self.protocol.clone(), self.mark)?;
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    fn checkpoint_interval(&self) -> u64 {
+        let written = self.metadata.configuration().get("delta.checkpointInterval");
+        written.and_then(|n| n.parse().ok()).filter(|n| *n > 0).unwrap_or(CHECKPOINT_INTERVAL)
+    }
+}
 
 /// A table, once it is there.
 pub struct Handle {
     location: Location,
     store: Arc<dyn ObjectStore>,
-    table: Option<DeltaTable>,
-    /// the commit file of the table's version, to notice that a table was replaced by another with the same name
+    application: String,
+    log: Option<LogStoreRef>,
+    state: Option<State>,
+    /// the commit file of the state's version, to notice that a table was replaced by another with the same name
     seen: Option<ObjectMeta>,
-    uses: u32,
     /// entries in `(mark, up_to]` ask nothing of this table
     idle: Option<(u64, u64)>,
 }
 
 impl Handle {
-    /// A handle that has not looked yet.
-    pub fn new(location: Location, store: Arc<dyn ObjectStore>) -> Self {
-        Handle { location, store, table: None, seen: None, uses: 0, idle: None }
+    /// A handle that has not looked yet. `application` is whose transactions are its progress mark.
+    pub fn new(location: Location, store: Arc<dyn ObjectStore>, application: String) -> Self {
+        Handle { location, store, application, log: None, state: None, seen: None, idle: None }
     }
 
     /// The table as it is now, or `None` where there is none.
-    pub async fn fresh(&mut self) -> DeltaResult<Option<&DeltaTable>> {
-        self.uses += 1;
-        if self.uses > REOPEN || self.seen != self.commit_file().await? {
-            self.forget();
+    pub async fn fresh(&mut self) -> DeltaResult<Option<&State>> {
+        let log = self.log()?;
+        let version = match &self.state {
+            Some(state) if self.seen == commit_file(&log, state.version).await? => state.version,
+            // not looked yet, or someone removed or replaced the table, or cleaned its log further than we have read
+            Some(_) | None => match self.read(&log).await? {
+                Some(state) => self.state.insert(state).version,
+                None => {
+                    self.forget();
+                    return Ok(None);
+                }
+            },
+        };
+        let Some(state) = &mut self.state else { return Ok(None) };
+        while let Some(commit) = log.read_commit_entry(state.version + 1).await? {
+            state.follow(&commit, &self.application)?;
         }
-        match &mut self.table {
-            Some(table) => table.update_state().await?,
-            None => {
-                self.table = load(&self.location, self.store.clone()).await?;
-                self.uses = 0;
-            }
+        if self.seen.is_none() || state.version != version {
+            self.seen = commit_file(&log, state.version).await?;
         }
-        self.seen = self.commit_file().await?;
-        Ok(self.table.as_ref())
+        Ok(self.state.as_ref())
     }
 
     /// The table as [`fresh`](Self::fresh) last saw it.
-    pub fn table(&self) -> DeltaResult<&DeltaTable> {
-        self.table.as_ref().ok_or(DeltaTableError::NotInitialized)
+    pub fn state(&self) -> DeltaResult<&State> {
+        self.state.as_ref().ok_or(DeltaTableError::NotInitialized)
     }
 
-    /// Opens the table anew next time.
+    /// Reads the table anew next time.
     pub fn forget(&mut self) {
-        (self.table, self.seen) = (None, None);
+        (self.state, self.seen) = (None, None);
     }
 
-    /// Goes on from an own commit; tends the log after a checkpoint.
-    pub async fn committed(&mut self, done: FinalizedCommit) {
-        let Some(table) = &mut self.table else { return };
-        table.state = Some(done.snapshot());
-        if done.metrics.new_checkpoint_created {
-            // listing the log costs most there is to a commit, so it is done where it has got long
-            if let Err(error) = deltalake::checkpoints::cleanup_metadata(table, Some(Uuid::new_v4())).await {
-                tracing::warn!(table = %self.location.written, %error, "old commits stay in the table's log");
+    /// One strict compare-and-swap: the version after the one that [`fresh`](Self::fresh) last saw, created only if it is
+    /// not there yet. Answers it. On an error the commit may be there all the same.
+    pub async fn commit(&mut self, actions: Vec<Action>, operation: DeltaOperation, mark: i64) -> DeltaResult<u64> {
+        let log = self.log()?;
+        let state = self.state.as_mut().ok_or(DeltaTableError::NotInitialized)?;
+        let version = state.version + 1;
+        let marks = vec![Transaction::new(&self.application, mark)];
+        let commit = CommitData::new(actions, operation, Default::default(), marks).get_bytes()?;
+        log.write_commit_entry(version, CommitOrBytes::LogBytes(commit.clone()), Uuid::new_v4()).await?;
+        // From here on it stands: what fails is noticed by reading the table anew, and must not look like a failed commit.
+        let followed = state.follow(&commit, &self.application);
+        let due = (version + 1).is_multiple_of(state.checkpoint_interval());
+        match (followed, commit_file(&log, version).await) {
+            (Ok(()), Ok(Some(file))) => self.seen = Some(file),
+            _ => self.forget(),
+        }
+        if due {
+            if let Err(error) = log::tend(&log, version).await {
+                tracing::warn!(table = %self.location.written, version, %error, "committed, but the log was not tended");
             }
+            // a good moment to find out that it is as it was followed
             self.forget();
-            return;
         }
-        match self.commit_file().await {
-            Ok(file) => self.seen = file,
-            Err(_) => self.forget(),
-        }
+        Ok(version)
     }
 
     /// `mark`, or how far it is known that nothing comes after it.
@@ -98,13 +225,13 @@ impl Handle {
 
     /// Creates the table at the lowest protocol. An error may mean that another was first.
     pub async fn create(&mut self, columns: &StructType, partition_by: &[String]) -> DeltaResult<()> {
-        let log_store = unloaded(&self.location, self.store.clone())?.log_store();
+        let log_store = self.log()?;
         self.forget();
         CreateBuilder::new()
             .with_log_store(log_store)
             .with_columns(columns.fields().cloned())
             .with_partition_columns(partition_by)
-            // without these, every commit lists the whole log
+            // without these, every commit of another writer lists the whole log
             .with_configuration_property(TableProperty::LogRetentionDuration, Some("interval 1 day"))
             .with_configuration_property(TableProperty::EnableExpiredLogCleanup, Some("false"))
             .with_commit_properties(
@@ -114,19 +241,38 @@ impl Handle {
             .map(drop)
     }
 
-    async fn commit_file(&self) -> DeltaResult<Option<ObjectMeta>> {
-        let Some(table) = &self.table else { return Ok(None) };
-        let Some(version) = table.version() else { return Ok(None) };
-        let path = Path::from(format!("_delta_log/{version:020}.json"));
-        match table.object_store().head(&path).await {
-            Ok(meta) => Ok(Some(meta)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+    async fn read(&self, log: &LogStoreRef) -> DeltaResult<Option<State>> {
+        if !log.is_delta_table_location().await? {
+            return Ok(None);
+        }
+        let snapshot = Snapshot::try_new(log.as_ref(), None).await?;
+        // the way to the snapshot that knows transactions without having read a single file's line
+        let kernel = snapshot.scan_builder().build()?.snapshot().clone();
+        let (engine, application) = (log.engine(None), self.application.clone());
+        let mark = tokio::task::spawn_blocking(move || kernel.get_app_id_version(&application, engine.as_ref()))
+            .await
+            .map_err(DeltaTableError::generic)??;
+        State::new(snapshot.version(), snapshot.metadata().clone(), snapshot.protocol().clone(), mark).map(Some)
+    }
+
+    fn log(&mut self) -> DeltaResult<LogStoreRef> {
+        match &self.log {
+            Some(log) => Ok(log.clone()),
+            None => Ok(self.log.insert(unloaded(&self.location, self.store.clone())?.log_store()).clone()),
         }
     }
 }
 
-/// The table at a location as it is now, or `None` where there is none. `store` is rooted where the location's URL is.
+async fn commit_file(log: &LogStoreRef, version: u64) -> DeltaResult<Option<ObjectMeta>> {
+    match log.object_store(None).head(&commit_uri_from_version(Some(version))).await {
+        Ok(meta) => Ok(Some(meta)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The table at a location as it is now, with all its files, or `None` where there is none. `store` is rooted where the
+/// location's URL is.
 pub async fn load(location: &Location, store: Arc<dyn ObjectStore>) -> DeltaResult<Option<DeltaTable>> {
     let mut table = unloaded(location, store)?;
     if !table.verify_deltatable_existence().await? {
@@ -141,9 +287,20 @@ pub fn unloaded(location: &Location, store: Arc<dyn ObjectStore>) -> DeltaResult
     DeltaTableBuilder::from_url(location.url.clone())?.with_storage_backend(store, location.url.clone()).build()
 }
 
-/// Why sluice must not write into this table; reads on from its name. Its commits add files and check no row.
-pub fn unsupported(state: &DeltaTableState) -> Option<String> {
-    let configuration = state.metadata().configuration();
+fn unsupported(metadata: &Metadata, protocol: &Protocol, schema: &StructType) -> Option<String> {
+    if let Err(why) = PROTOCOL.can_read_from_protocol(protocol) {
+        return Some(format!("cannot be read ({why})"));
+    }
+    let version = protocol.min_writer_version();
+    if version == 6 || version > 7 {
+        return Some(format!("asks for writers of version {version}, which sluice is not"));
+    }
+    let features = serde_json::to_value(protocol).unwrap_or_default();
+    let mut features = features["writerFeatures"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
+    if let Some(feature) = features.find(|name| !HARMLESS_FEATURES.contains(name)) {
+        return Some(format!("has the feature `{feature}`, which sluice cannot follow"));
+    }
+    let configuration = metadata.configuration();
     let is_set = |key: &str| configuration.get(key).is_some_and(|v| !matches!(v.as_str(), "false" | "none"));
     for (key, what) in [
         ("delta.columnMapping.mode", "maps its columns to other names"),
@@ -159,7 +316,6 @@ pub fn unsupported(state: &DeltaTableState) -> Option<String> {
     if let Some(key) = configuration.keys().find(|key| key.starts_with("delta.constraints.")) {
         return Some(format!("has the constraint `{key}`, which sluice does not check; write it as an expectation"));
     }
-    let schema = state.schema();
     if schema.get_generated_columns().is_ok_and(|columns| !columns.is_empty()) {
         return Some("has generated columns, which sluice does not compute".into());
     }

@@ -8,13 +8,16 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields};
-use deltalake::kernel::transaction::CommitBuilder;
+use deltalake::kernel::Transaction;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::operations::create::CreateBuilder;
 use object_store::ObjectStoreExt;
 
 use super::*;
 use crate::sink::fixture::{Lake, batch, pages, write};
 use crate::sink::look;
+
+mod flat;
 
 async fn all(lake: &Lake, order: &str) -> Vec<String> {
     let (store, _) = lake.store("valid");

@@ -235,3 +235,23 @@ async fn a_column_that_cannot_partition_is_refused_by_name() {
         assert!(error.contains(said), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_files_name_says_for_which_entry_it_was_written_and_other_writers_names_say_nothing() {
+    let (_, target) = target(&["page"]);
+    let id = Uuid::now_v7();
+    let files = write(target, pages(&[(1, Some("a b")), (2, None)]), id).await;
+    assert_eq!(files.len(), 2);
+    for file in &files {
+        assert_eq!(entry_of(file.path.rsplit('/').next().unwrap()), Some(id), "{}", file.path);
+    }
+    for other in [
+        format!("part-00000-{}-c000.zstd.parquet", Uuid::new_v4()),
+        format!("part-00000-{id}-c000.snappy.parquet"),
+        format!("part-00000-{id}-c000.zstd.parquet#17"),
+        format!("{id}.parquet"),
+        "_last_checkpoint".to_owned(),
+    ] {
+        assert_eq!(entry_of(&other), None, "{other}");
+    }
+}

@@ -1,0 +1,34 @@
+//! What the allocator does with memory that is free again.
+//!
+//! glibc gives every few threads an arena of their own, eight for each core, and each keeps what it once needed: small
+//! commits over hours, whose work passes through many short-lived threads, fill them one after the other. With one for each
+//! core, and what is free given back now and then, memory stays where it is (2,000 commits: measured by the bench
+//! `commits`). Rows per second do not notice. Other allocators are left alone.
+
+/// Blocks of so many bytes, such as payloads that are too large, go back to the system when they are freed. Left alone,
+/// glibc learns from the first of them to keep up to 32 MiB of each thread's for the next.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const LARGE: libc::c_int = 8 << 20;
+
+/// At the start of the process, before there are threads.
+pub fn settle() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let arenas = libc::c_int::try_from(cores.max(2)).unwrap_or(libc::c_int::MAX);
+        // SAFETY: mallopt takes no pointers, and leaves things as they are where it refuses
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, arenas);
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        }
+    }
+}
+
+/// Gives free pages back to the system: a few milliseconds, for every hundred commits.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim takes no pointers and only touches what is free
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
