@@ -1,11 +1,13 @@
 # Each target does its own set-up (.ci/setup) and is otherwise commands that one can type.
 .POSIX:
-.PHONY: help demo demo-kafka test lint
+.PHONY: help demo demo-kafka test lint bench bench-peers
 
 help:
 	@echo 'make demo         build, then generate, judge and show 100,000 records in ./sluice-demo'
 	@echo 'make demo-kafka   the same from a real Kafka, in ./sluice-demo-kafka'
 	@echo 'make test         every test, on a real Kafka too'
+	@echo 'make bench        how fast it is, as ratios: to native code, other decoders, itself without rules, the bare work'
+	@echo 'make bench-peers  the same data through DuckDB and through a plain Python consumer'
 	@echo 'make lint         format, clippy and docs, as CI checks them'
 
 demo:
@@ -25,3 +27,16 @@ lint:
 	@. .ci/env && cargo fmt --all --check
 	@. .ci/env && cargo clippy --workspace --all-targets -- -D warnings
 	@. .ci/env && RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --workspace --no-deps --document-private-items
+
+# The profile of `make demo` and `make test`, with our own crates optimised fully and unchecked like dependencies: these are
+# compiled already, by the same settings, and are not compiled again.
+BENCH = cargo bench --profile dev --config 'profile.dev.opt-level=3' --config 'profile.dev.debug-assertions=false' \
+	--config 'profile.dev.overflow-checks=false' --config 'profile.dev.package.sluice-host.codegen-units=16'
+
+bench:
+	@.ci/setup
+	@. .ci/env && $(BENCH)
+
+bench-peers:
+	@.ci/setup
+	@. .ci/env && $(BENCH) --bench ratios -- peers
