@@ -108,7 +108,7 @@ pub fn consumer(source: &KafkaSource) -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// Files that librdkafka opens when it is made, and the keys of [kafka] that name them.
+/// Files that librdkafka opens when it is made, and the keys of `[kafka]` that name them.
 const FILES: [(&str, &str); 3] =
     [("ssl.ca.location", "ca"), ("ssl.certificate.location", "certificate"), ("ssl.key.location", "key")];
 
