@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Listen};
@@ -25,14 +25,15 @@ use view::View;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  sluice top                                the pipeline of ./sluice.toml, on this machine\n  \
+sluice top pipelines/visits.toml          that of another file\n  \
 sluice top http://10.0.0.7:9187/metrics   any other\n  \
 sluice top --once                         one screen, for a script or a note\n  \
 sluice top --list                         the name of every metric, and what it says"
 )]
 pub struct TopArgs {
-    /// Where the metrics are, as `sluice run` prints it
-    #[arg(value_name = "URL", conflicts_with = "config")]
-    pub url: Option<String>,
+    /// The pipeline file; or where the metrics are, as `sluice run` prints it
+    #[arg(value_name = "FILE|URL", conflicts_with = "config")]
+    pub place: Option<String>,
     /// The pipeline file
     #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "sluice.toml")]
     pub config: PathBuf,
@@ -53,9 +54,10 @@ pub fn run(args: &TopArgs) -> Result<()> {
         print!("{}", names::table());
         return Ok(());
     }
-    let (url, others) = match &args.url {
+    let (url, others) = match &args.place {
+        Some(place) if Path::new(place).extension().is_some_and(|e| e == "toml") => found(Path::new(place))?,
         Some(url) => (url.clone(), Vec::new()),
-        None => found(args)?,
+        None => found(&args.config)?,
     };
     if args.once || !std::io::stdout().is_terminal() {
         let view = View::of(&url, &scrape::fetch(&url)?, None, readiness(&url));
@@ -68,13 +70,13 @@ pub fn run(args: &TopArgs) -> Result<()> {
 }
 
 /// The process of the pipeline file, and others of the same pipeline.
-fn found(args: &TopArgs) -> Result<(String, Vec<String>)> {
-    let config = Config::load(&args.config)?;
+fn found(file: &Path) -> Result<(String, Vec<String>)> {
+    let config = Config::load(file)?;
     let mut urls = match &config.metrics {
         Listen::At(address) => vec![format!("http://{}/metrics", address.replace("0.0.0.0", "127.0.0.1"))],
         Listen::Default => scrape::find(&config.name, &state_hash(&config)),
         Listen::Off => {
-            let why = format!("{} switches them off: `[metrics] listen = \"off\"`", args.config.display());
+            let why = format!("{} switches them off: `[metrics] listen = \"off\"`", file.display());
             return Err(Error::Config(format!("there are no metrics to show: {why}")));
         }
     };
