@@ -34,7 +34,7 @@ pub fn start(level: &str, format: LogFormat) {
     // up, a lost race too: what matters of them is told by us.
     let filter = match level {
         "error" | "warn" | "info" | "debug" | "trace" => {
-            format!("error,buoyant_kernel=off,deltalake_core=off,sluice_host={level}")
+            format!("error,buoyant_kernel=off,deltalake_core=off,rdkafka=off,sluice_host={level}")
         }
         filter => filter.to_owned(),
     };

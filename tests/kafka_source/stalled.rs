@@ -1,5 +1,7 @@
 //! Sinks that stall, and topics that are idle: both cost patience and nothing else.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 #[test]
@@ -68,4 +70,57 @@ fn an_idle_topic_makes_no_batches() {
         process.change(|state| state.stopping = true);
         run.join().unwrap().unwrap();
     });
+}
+
+/// Asked for positions, it takes the broker away and wants to stop.
+struct Deserting {
+    broker: broker::Broker,
+    stopping: AtomicBool,
+}
+
+impl Intake for Deserting {
+    fn positions(&self, _: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, Known>> {
+        self.broker.kill9();
+        self.stopping.store(true, Ordering::Relaxed);
+        Ok(BTreeMap::new())
+    }
+
+    fn start(&self, partitions: BTreeMap<TopicPartition, StartAt>) -> Result<BTreeMap<TopicPartition, Known>> {
+        panic!("{partitions:?} cannot be known: there is no broker")
+    }
+
+    fn identify(&self, _: BTreeMap<TopicPartition, String>) {}
+
+    fn offer(&self, _: RawBatch) -> Result<Option<RawBatch>> {
+        panic!("there is nothing to read")
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn lost(&self, _: &[TopicPartition]) {}
+
+    fn lag(&self, _: BTreeMap<TopicPartition, u64>) {}
+
+    fn command(&self) -> Option<Command> {
+        None
+    }
+
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_stop_while_partitions_are_being_assigned_comes_to_an_end_without_a_broker() {
+    let broker = broker::Broker::start(broker::Options::default());
+    let topic = broker::topic("deserted");
+    let servers = BTreeMap::from([("bootstrap.servers".to_owned(), broker.bootstrap())]);
+    Producer::new(&servers).unwrap().create_topic(&topic, 1).unwrap();
+    let settings = Settings { properties: servers.into(), ..settings(&topic, StartPoint::Earliest) };
+    let deserting = Deserting { broker, stopping: AtomicBool::new(false) };
+    let (done, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(KafkaSource::new(&settings).unwrap().run(&deserting, false)));
+    told.recv_timeout(Duration::from_secs(60)).expect("it leaves a group that does not answer").unwrap();
 }

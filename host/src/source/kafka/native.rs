@@ -7,8 +7,9 @@
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::ClientConfig;
@@ -48,10 +49,14 @@ fn log(level: i32, facility: &str, message: &str) {
     }
 }
 
+/// How long the group may take to let a consumer go: what waits for a coordinator that is away is given up when a session
+/// would time out.
+const PARTING: Duration = Duration::from_secs(12);
+
 /// A consumer whose events are polled here. Dropping it leaves the group and closes it.
 pub struct Consumer {
-    queue: Queue, // before the client: it holds a reference to it
-    base: BaseConsumer<Context>,
+    queue: ManuallyDrop<Queue>,
+    base: ManuallyDrop<BaseConsumer<Context>>,
 }
 
 /// What librdkafka has to say.
@@ -97,7 +102,25 @@ impl Consumer {
         let queue = unsafe { rd::rd_kafka_queue_get_consumer(base.client().native_ptr()) };
         let queue = NonNull::new(queue)
             .ok_or_else(|| KafkaError::ClientCreation("the consumer has no queue; is group.id set?".to_owned()))?;
-        Ok(Consumer { queue: Queue(queue), base })
+        Ok(Consumer { queue: ManuallyDrop::new(Queue(queue)), base: ManuallyDrop::new(base) })
+    }
+
+    /// Leaves the group. Answers false where that does not come to an end.
+    fn part(&self) -> bool {
+        if self.base.close_queue().is_err() {
+            return true; // it failed for good, and is in no group
+        }
+        // a rebalance that was polled and never answered, since we were asked to stop meanwhile, would be waited for
+        // for ever; now that it closes, this is the answer to any
+        let _ = self.base.unassign();
+        let begun = Instant::now();
+        while !self.base.closed() {
+            if begun.elapsed() > PARTING {
+                return false;
+            }
+            self.base.poll(Duration::from_millis(100));
+        }
+        true
     }
 
     /// All that the binding does show.
@@ -332,6 +355,21 @@ fn new_id(line: &str) -> Option<(&str, &str)> {
 /// A line of librdkafka's log without the thread that wrote it.
 fn without_thread(line: &str) -> &str {
     line.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(line, |(_, text)| text)
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if !self.part() {
+            // destroying it would wait for the same, without end; its threads end with the process
+            tracing::warn!("the group could not be left: it gives these partitions away when the session times out");
+            return;
+        }
+        // SAFETY: each is dropped once, here; the queue first, since it holds a reference to the client
+        unsafe {
+            ManuallyDrop::drop(&mut self.queue);
+            ManuallyDrop::drop(&mut self.base);
+        }
+    }
 }
 
 struct Queue(NonNull<rd::rd_kafka_queue_t>);
