@@ -9,12 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sha2::{Digest, Sha256};
-
-/// Digest and length of a file; as text `sha256:<hex>:<length>`.
+/// Digest and length of a file; as text `blake3:<hex>:<length>`.
+///
+/// Every byte of a file is digested once before any is judged, so the digest must be fast: this one takes a fifth of the
+/// time of SHA-256 where both have the processor's help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// SHA-256 of its bytes
+    /// BLAKE3 of its bytes
     pub digest: [u8; 32],
     /// number of its bytes
     pub length: u64,
@@ -22,7 +23,7 @@ pub struct Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
+        f.write_str("blake3:")?;
         self.digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
         write!(f, ":{}", self.length)
     }
@@ -30,7 +31,7 @@ impl fmt::Display for Identity {
 
 /// The length that the text of an identity names.
 pub fn length_of(identity: &str) -> Option<u64> {
-    identity.strip_prefix("sha256:")?.rsplit_once(':')?.1.parse().ok()
+    identity.strip_prefix("blake3:")?.rsplit_once(':')?.1.parse().ok()
 }
 
 /// What the file system says about a file; it changes when somebody writes to the file or puts another in its place.
@@ -118,7 +119,7 @@ pub fn survey(path: &Path, count_compressed: bool, stopping: &dyn Fn() -> bool) 
     let was_settled = touched.is_settled();
     let format = Format::of(path);
     let counting = format == Format::Plain || count_compressed;
-    let stored = Stored { file, digest: Some(Sha256::new()), length: 0, read: Arc::default() };
+    let stored = Stored { file, digest: Some(Box::default()), length: 0, read: Arc::default() };
     let mut content = Content::new(stored, if counting { format } else { Format::Plain })?;
     let mut block = vec![0; 1 << 20];
     let (mut lines, mut last) = (0, b'\n');
@@ -173,7 +174,7 @@ impl Format {
 /// Counts what is read from a file, and digests it where that is needed.
 pub struct Stored {
     file: File,
-    digest: Option<Sha256>,
+    digest: Option<Box<blake3::Hasher>>,
     length: u64,
     read: Arc<AtomicU64>,
 }
@@ -206,7 +207,7 @@ impl Content {
     /// They are digested a second time only where a change could go unnoticed otherwise: a digest is a quarter of all that
     /// a plain file costs.
     pub fn of(file: File, format: Format, survey: &Survey, read: Arc<AtomicU64>) -> io::Result<Content> {
-        let digest = survey.untouched_since.is_none().then(Sha256::new);
+        let digest = survey.untouched_since.is_none().then(Box::default);
         Content::new(Stored { file, digest, length: 0, read }, format)
     }
 
@@ -287,7 +288,7 @@ mod tests {
         let path = folder.path().join("a.json");
         std::fs::write(&path, "abc").unwrap();
         let survey = survey(&path, false, &|| false).unwrap();
-        let expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad:3";
+        let expected = "blake3:6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85:3";
         assert_eq!(survey.identity.to_string(), expected);
         assert_eq!(length_of(expected), Some(3));
         assert_eq!(length_of("T2Zm"), None);
