@@ -49,9 +49,9 @@ fn log(level: i32, facility: &str, message: &str) {
     }
 }
 
-/// How long the group may take to let a consumer go: what waits for a coordinator that is away is given up when a session
-/// would time out.
-const PARTING: Duration = Duration::from_secs(12);
+/// How long the group may take to let a consumer go. Where no broker answers there is nobody to part from, and where
+/// librdkafka waits for an answer to a rebalance that nobody will give, it waits for ever.
+const PARTING: Duration = Duration::from_secs(8);
 
 /// A consumer whose events are polled here. Dropping it leaves the group and closes it.
 pub struct Consumer {
@@ -110,9 +110,6 @@ impl Consumer {
         if self.base.close_queue().is_err() {
             return true; // it failed for good, and is in no group
         }
-        // a rebalance that was polled and never answered, since we were asked to stop meanwhile, would be waited for
-        // for ever; now that it closes, this is the answer to any
-        let _ = self.base.unassign();
         let begun = Instant::now();
         while !self.base.closed() {
             if begun.elapsed() > PARTING {
