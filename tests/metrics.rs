@@ -251,7 +251,14 @@ fn alive_and_not_ready_while_no_broker_answers() {
     let toml = visits_toml("kafka = [\"visits\"]", extra);
     let project = Project::new(&[("sluice.toml", &toml), ("visits.sql", VISITS_SQL)]);
     let running = Running::start(&project);
-    let (status, why) = running.probe("/readyz");
+    let begun = Instant::now();
+    let (status, why) = loop {
+        let (status, why) = running.probe("/readyz");
+        if !why.starts_with("starting: ") {
+            break (status, why);
+        }
+        assert!(begun.elapsed() < PATIENCE, "it never begins to read: {why}");
+    };
     assert_eq!(status, 503);
     assert!(why.contains("where to read") || why.contains("no broker"), "{why}");
     assert_eq!(running.probe("/livez").0, 200);

@@ -209,11 +209,15 @@ async fn bound<'a>(config: &'a Config, ledger: &Ledger, fold: &Fold) -> Result<V
     Ok(tables)
 }
 
+/// How often a table's log is tended anew where that fails: a maintainer beside this one removes files between a list of
+/// them and a look into them, once for each checkpoint that it writes.
+const ATTEMPTS: usize = 5;
+
 /// A checkpoint of a table's version, and a shorter log.
 async fn tend(bound: &Bound<'_>, dry_run: bool) -> Result<Tended> {
     let Bound { table, .. } = bound;
     let log_store = table.table.log_store();
-    let tended = async {
+    let once = async || {
         let state = table.table.snapshot()?;
         let version = state.version();
         let mut listed = log::list(&log_store).await?;
@@ -242,7 +246,14 @@ async fn tend(bound: &Bound<'_>, dry_run: bool) -> Result<Tended> {
             foreign: Files::default(),
         })
     };
-    tended.await.doing(|| format!("cannot tend the log of {}", table.name()))
+    let mut tended = once().await;
+    for _ in 1..ATTEMPTS {
+        if tended.is_ok() {
+            break;
+        }
+        tended = once().await;
+    }
+    tended.doing(|| format!("cannot tend the log of {}", table.name()))
 }
 
 /// What is old enough to be of no living process.
