@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use crate::config::{Config, Location, SinkKind};
 use crate::error::{Doing, Error, Result};
-use crate::ledger::{Fold, Ledger, apply};
+use crate::ledger::{Ledger, apply};
 use crate::outcome::Outcome;
 use crate::reconcile::Table;
 use crate::sink::delta::log;
@@ -153,8 +153,7 @@ pub async fn pipeline(config: &Config, options: &Options) -> Result<Report> {
     }
     let (store, state) = store::open(&config.state)?;
     let ledger = Ledger::open(store, state, &config.name).await?;
-    let fold = ledger.fold().await?;
-    let tables = bound(config, &ledger, &fold).await?;
+    let tables = bound(config, &ledger).await?;
     let old = Old::before(SystemTime::now().checked_sub(options.older_than).unwrap_or(SystemTime::UNIX_EPOCH));
 
     let swept = sweep::sweep(&ledger, &tables, old, options.dry_run).await?;
@@ -181,7 +180,7 @@ pub async fn pipeline(config: &Config, options: &Options) -> Result<Report> {
 }
 
 /// The tables of a pipeline that has begun.
-async fn bound<'a>(config: &'a Config, ledger: &Ledger, fold: &Fold) -> Result<Vec<Bound<'a>>> {
+async fn bound<'a>(config: &'a Config, ledger: &Ledger) -> Result<Vec<Bound<'a>>> {
     let sinks = &config.sinks;
     let mut tables = Vec::new();
     for (outcome, sink) in [(Outcome::Valid, &sinks.valid), (Outcome::Error, &sinks.error), (Outcome::Dlq, &sinks.dlq)]
@@ -191,7 +190,16 @@ async fn bound<'a>(config: &'a Config, ledger: &Ledger, fold: &Fold) -> Result<V
             SinkKind::Stdout => continue,
         };
         let (store, _) = store::open(location)?;
-        match (Table::open(outcome, location, store, &ledger.application()).await?, fold.tables.get(&outcome)) {
+        let application = ledger.application();
+        let open = || Table::open(outcome, location, store.clone(), &application);
+        let mut table = open().await?;
+        // read after the table: a pipeline that runs beside this may have gone on, and no table is ahead of the ledger then
+        let fold = ledger.fold().await?;
+        let known = fold.tables.get(&outcome);
+        if table.is_none() && known.is_some() {
+            table = open().await?; // it may just have been made
+        }
+        match (table, known) {
             (Some(table), known) => {
                 apply::due(&table.name(), table.mark, fold.head, &table.identity, known)?;
                 tables.push(Bound { table, location });
