@@ -217,10 +217,6 @@ async fn bound<'a>(config: &'a Config, ledger: &Ledger) -> Result<Vec<Bound<'a>>
     Ok(tables)
 }
 
-/// How often a table's log is tended anew where that fails: a maintainer beside this one removes files between a list of
-/// them and a look into them, once for each checkpoint that it writes.
-const ATTEMPTS: usize = 5;
-
 /// A checkpoint of a table's version, and a shorter log.
 async fn tend(bound: &Bound<'_>, dry_run: bool) -> Result<Tended> {
     let Bound { table, .. } = bound;
@@ -254,14 +250,7 @@ async fn tend(bound: &Bound<'_>, dry_run: bool) -> Result<Tended> {
             foreign: Files::default(),
         })
     };
-    let mut tended = once().await;
-    for _ in 1..ATTEMPTS {
-        if tended.is_ok() {
-            break;
-        }
-        tended = once().await;
-    }
-    tended.doing(|| format!("cannot tend the log of {}", table.name()))
+    log::beside_others(once).await.doing(|| format!("cannot tend the log of {}", table.name()))
 }
 
 /// What is old enough to be of no living process.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use deltalake::{DeltaTable, DeltaTableError};
+use deltalake::DeltaTable;
 use object_store::ObjectStore;
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ use crate::ledger::operate::Seen;
 use crate::ledger::{Counts, Ledger};
 use crate::outcome::Outcome;
 use crate::record::TopicPartition;
-use crate::sink::delta::{broken, load};
+use crate::sink::delta::{broken, load, log};
 use crate::store;
 
 mod account;
@@ -55,7 +55,7 @@ impl Table {
         store: Arc<dyn ObjectStore>,
         application: &str,
     ) -> Result<Option<Table>> {
-        let read = async {
+        let read = async || {
             let Some(table) = load(location, store.clone()).await? else { return Ok(None) };
             let state = table.snapshot()?;
             let mark = state.transaction_version(table.log_store().as_ref(), application).await?.unwrap_or(0);
@@ -65,8 +65,7 @@ impl Table {
             let mark = u64::try_from(mark).unwrap_or(0);
             Ok(Some(Table { outcome, location: location.written.clone(), table, identity, mark, provenance }))
         };
-        let read: std::result::Result<_, DeltaTableError> = read.await;
-        match read {
+        match log::beside_others(read).await {
             Ok(table) => Ok(table),
             Err(error) => {
                 Err(broken::explain(format!("cannot read {outcome} ({})", location.written), location, &store, error)

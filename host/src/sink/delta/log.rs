@@ -22,6 +22,22 @@ type DeltaResult<T> = std::result::Result<T, DeltaTableError>;
 /// How long a log keeps what a checkpoint made superfluous where the table does not say: Delta's default, 30 days.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// How often a log is looked at anew where that fails: whoever shortens it beside us removes files between our list of them
+/// and our look into them, once for each checkpoint.
+const ATTEMPTS: usize = 5;
+
+/// What `look` makes of a log that others may be shortening.
+pub async fn beside_others<T>(look: impl AsyncFn() -> DeltaResult<T>) -> DeltaResult<T> {
+    let mut seen = look().await;
+    for _ in 1..ATTEMPTS {
+        if seen.is_ok() {
+            break;
+        }
+        seen = look().await;
+    }
+    seen
+}
+
 /// After a commit at which one is due: a checkpoint of that version, and a shorter log.
 pub async fn tend(log: &LogStoreRef, version: u64) -> DeltaResult<()> {
     let snapshot = checkpoint(log, version).await?;
