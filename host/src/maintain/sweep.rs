@@ -17,6 +17,7 @@ use crate::error::{Doing, Error, Result};
 use crate::ledger::{Appended, Entry, Kind, Ledger};
 use crate::outcome::Outcome;
 use crate::pipeline;
+use crate::sink::delta::{load, log};
 use crate::sink::files::entry_of;
 use crate::store::{self, failed};
 
@@ -73,18 +74,23 @@ pub(super) async fn sweep(ledger: &Ledger, tables: &[Bound<'_>], old: Old, dry_r
 /// What lies in a table's folder and is named by neither the table nor an entry up to `head` that it does not hold.
 async fn look(ledger: &Ledger, bound: &Bound<'_>, head: u64, old: Old) -> Result<Astray> {
     let table = &bound.table;
-    let mut named = HashSet::new();
-    let read = async {
-        let state = table.table.snapshot()?;
+    let (whole, _) = store::open(bound.location)?;
+    // of the table as it is now, since whoever tends it beside us may have removed the log files of the version that was
+    // opened; a later version names all that an earlier one did
+    let read = async || {
+        let mut named = HashSet::new();
+        let now = load(bound.location, whole.clone()).await?;
+        let now = now.ok_or_else(|| deltalake::DeltaTableError::NotATable(bound.location.written.clone()))?;
+        let state = now.snapshot()?;
         named.extend(state.log_data().iter().map(|file| last(&file.path())));
-        let log_store = table.table.log_store();
+        let log_store = now.log_store();
         let mut tombstones = state.all_tombstones(log_store.as_ref());
         while let Some(tombstone) = tombstones.try_next().await? {
             named.insert(last(&tombstone.path()));
         }
-        Ok::<_, deltalake::DeltaTableError>(())
+        Ok::<_, deltalake::DeltaTableError>(named)
     };
-    read.await.doing(|| format!("cannot read {}", table.name()))?;
+    let mut named = log::beside_others(read).await.doing(|| format!("cannot read {}", table.name()))?;
     waiting(ledger, table.outcome, table.mark, head, &mut named).await?;
 
     let (store, prefix) = store::open(bound.location)?;
