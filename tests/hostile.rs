@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
-use sluice_host::config::{Limits, MaxFailures, OnFailure, Place, PluginCode, PluginConfig};
+use sluice_host::config::{Limits, MaxFailures, OnFailure, Place, PluginCode, PluginConfig, Wasi};
 use sluice_host::error::Result;
 use sluice_host::outcome::Reason;
 use sluice_host::plugin::{Breaker, Caller, Checked, DeadRow, Engine, Kind, Plugin};
@@ -16,7 +16,7 @@ use sluice_host::record::{Batch, RawBatch};
 
 mod chain;
 mod enrichers;
-mod fixtures;
+pub mod fixtures;
 mod loading;
 mod rules;
 mod table;
@@ -40,9 +40,11 @@ fn config() -> PluginConfig {
             detail: 64,
             log_lines: 5,
             component: 1 << 20,
+            compile: std::time::Duration::from_secs(60),
             call_rows: 4096,
             call_bytes: 1 << 20,
         },
+        wasi: Wasi::None,
         on_failure: OnFailure::Stop,
         max_failures: MaxFailures { count: 10, within: Duration::from_secs(60) },
     }

@@ -1,7 +1,8 @@
 //! Plugin code → component: `sluice build`, and the ready-made components that are embedded in the binary.
 //!
 //! A language's compiler makes a core module; [`encode`] wraps it, in this process, as a component of the contract in
-//! `wit/`. Nothing here runs a component or names a type of the contract: that is [`crate::plugin`]'s.
+//! `wit/`, and stands in for WASI where the language insists on it ([`adapter`]). Python's and JavaScript's own tools make the
+//! component themselves. Nothing here runs a component or names a type of the contract: that is [`crate::plugin`]'s.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -10,11 +11,25 @@ use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
+use crate::cases::FOLDER;
 use crate::error::{Doing, Error, Result};
-use crate::plugin::{CONTRACT, Kind, contract_version};
+use crate::plugin::{CONTRACT, Kind, conform, contract_version};
 
+mod adapter;
+mod c;
 mod cargo;
+pub mod cases;
+mod engine;
+mod folder;
+mod go;
+mod javascript;
+mod python;
 mod toolchain;
+mod tools;
+
+pub use cases::{carried, is_component};
+pub use engine::{build_engine, engine};
+pub use folder::{Language, language};
 
 /// The contract's package, without the version.
 const PACKAGE: &str = "sluice:plugin/";
@@ -43,18 +58,75 @@ pub struct Built {
     pub name: String,
 }
 
-/// Builds the Rust plugin in `folder` and writes its component to `out`.
+/// What a language's own tools made of a folder.
+enum Made {
+    /// a core module, still to be wrapped
+    Core(Vec<u8>),
+    /// a component of the contract
+    Component(Vec<u8>),
+}
+
+/// Builds the plugin in `folder` with its language's own tools, and writes its component to `out`.
 ///
-/// Without `out` it lands beside the folder, under the name of the library: `plugins/browser-engine` makes
-/// `plugins/browser_engine.wasm`; `.` makes it in the folder itself.
+/// Without `out` it lands beside the folder, under the name of the library (in Rust) or of the folder:
+/// `plugins/browser-engine` makes `plugins/browser_engine.wasm`; `.` makes it in the folder itself. The cases in the folder's
+/// `cases/` travel in it.
 pub fn build(folder: &Path, out: Option<&Path>) -> Result<Built> {
-    let core = cargo::build(folder)?;
-    let bytes = std::fs::read(&core.path).doing(|| format!("cannot read {}", core.path.display()))?;
-    let path = out.map_or_else(|| beside(folder, &core.library), Path::to_owned);
-    write(&core.name, &bytes, path)
+    let (name, library, made) = match language(folder)? {
+        Language::Rust => {
+            let core = cargo::build(folder)?;
+            let bytes = std::fs::read(&core.path).doing(|| format!("cannot read {}", core.path.display()))?;
+            (core.name, core.library, Made::Core(bytes))
+        }
+        Language::Go => named(folder, go::build(folder)?)?,
+        Language::C => named(folder, c::build(folder)?)?,
+        Language::Python(kind) => named(folder, python::build(folder, kind)?)?,
+        Language::JavaScript(entry, kind) => named(folder, javascript::build(folder, &entry, kind)?)?,
+    };
+    let path = out.map_or_else(|| beside(folder, &library), Path::to_owned);
+    let cases = folder.join(FOLDER);
+    match made {
+        Made::Core(core) => write(&name, &core, path, &cases),
+        Made::Component(component) => {
+            let kind = conform(&component).map_err(|problem| Error::plugin(&*name, problem))?;
+            let component = cases::carry(&component, &cases)?;
+            write_whole(&path, &component)?;
+            Ok(Built { path, bytes: component.len(), kind, name })
+        }
+    }
+}
+
+/// The component that [`build`] makes of `folder`, if it is there and nothing in the folder is newer, and the tools are slow.
+///
+/// Only where the SDK lies in the folder too: what lies elsewhere may have changed. It gets the cases as they are now.
+pub fn built(folder: &Path) -> Option<PathBuf> {
+    match language(folder).ok()? {
+        Language::Python(_) | Language::JavaScript(..) => {}
+        Language::Rust | Language::Go | Language::C => return None,
+    }
+    let component = beside(folder, &folder::name(folder).ok()?.replace('-', "_"));
+    let made = component.metadata().ok()?.modified().ok()?;
+    if !folder.join("sluice").is_dir() || folder::newest(folder)? >= made {
+        return None;
+    }
+    let bytes = std::fs::read(&component).ok()?;
+    let carrying = cases::carry(&bytes, &folder.join(FOLDER)).ok()?;
+    if carrying != bytes {
+        write_whole(&component, &carrying).ok()?;
+    }
+    Some(component)
+}
+
+/// What was made of a folder whose tools know no name for it: it gets the folder's.
+fn named(folder: &Path, made: Made) -> Result<(String, String, Made)> {
+    let name = folder::name(folder)?;
+    let library = name.replace('-', "_");
+    Ok((name, library, made))
 }
 
 /// Makes a component of the core module in `file`: `rule.core.wasm` makes `rule.wasm` beside it, unless `out` says otherwise.
+///
+/// The cases in `cases/` beside the component travel in it.
 pub fn encode_file(file: &Path, out: Option<&Path>) -> Result<Built> {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let name = stem.strip_suffix(".core").unwrap_or(&stem).to_owned();
@@ -64,13 +136,14 @@ pub fn encode_file(file: &Path, out: Option<&Path>) -> Result<Built> {
         return Err(Error::Config(text));
     }
     let bytes = std::fs::read(file).doing(|| format!("cannot read {}", file.display()))?;
-    write(&name, &bytes, path)
+    let cases = path.with_file_name(FOLDER);
+    write(&name, &bytes, path, &cases)
 }
 
-fn write(name: &str, core: &[u8], path: PathBuf) -> Result<Built> {
+fn write(name: &str, core: &[u8], path: PathBuf, cases: &Path) -> Result<Built> {
     let refuse = |problem: String| Error::plugin(name, problem);
     let kind = kind_of(core).map_err(refuse)?;
-    let component = encode_core(core).map_err(refuse)?;
+    let component = cases::carry(&encode_core(core).map_err(refuse)?, cases)?;
     write_whole(&path, &component)?;
     Ok(Built { path, bytes: component.len(), kind, name: name.to_owned() })
 }
@@ -111,7 +184,12 @@ fn encode_core(core: &[u8]) -> Result<Vec<u8>, String> {
         let world = resolve.select_world(&[package], Some(&name)).map_err(failed)?;
         embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).map_err(failed)?;
     }
-    ComponentEncoder::default().validate(true).module(&core).map_err(failed)?.encode().map_err(failed)
+    let mut encoder = ComponentEncoder::default();
+    encoder.validate(true).module(&core).map_err(failed)?;
+    if has_preview1(&core) {
+        encoder.adapter(adapter::MODULE, adapter::bytes()).map_err(failed)?;
+    }
+    encoder.encode().map_err(failed)
 }
 
 /// What a core module is for; in plain words why it is no plugin.
@@ -144,10 +222,13 @@ fn kind_of(core: &[u8]) -> Result<Kind, String> {
 
 fn check_imports(imports: &[(String, String)]) -> Result<(), String> {
     let own = format!("{PACKAGE}host@{}", contract_version());
-    let Some((module, name)) = imports.iter().find(|(module, _)| *module != own) else { return Ok(()) };
+    let is_offered = |(module, name): &&(String, String)| {
+        *module == own || (module == adapter::MODULE && adapter::functions().contains(name))
+    };
+    let Some((module, name)) = imports.iter().find(|import| !is_offered(import)) else { return Ok(()) };
     Err(match module.as_str() {
         module if module.starts_with("wasi") => format!(
-            "imports {module}.{name}: a plugin has no files, clock or environment; compile for wasm32-unknown-unknown"
+            "imports {module}.{name}: a plugin has no files, clock or environment; of WASI only preview 1 can be stood in for"
         ),
         module if module.starts_with("__wbindgen") => {
             format!(
@@ -201,6 +282,16 @@ fn check_exports(exports: &[String]) -> Result<Kind, String> {
 fn has_component_type(core: &[u8]) -> bool {
     Parser::new(0).parse_all(core).any(|payload| {
         matches!(payload, Ok(Payload::CustomSection(section)) if section.name().starts_with("component-type"))
+    })
+}
+
+/// Whether the module expects WASI's preview 1, for which [`adapter`] stands in.
+fn has_preview1(core: &[u8]) -> bool {
+    Parser::new(0).parse_all(core).any(|payload| match payload {
+        Ok(Payload::ImportSection(section)) => {
+            section.into_imports().any(|import| import.is_ok_and(|import| import.module == adapter::MODULE))
+        }
+        _ => false,
     })
 }
 

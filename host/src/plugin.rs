@@ -5,7 +5,8 @@
 //! bounded ([`sandbox`]), and where it fails, the rows at which it fails are found ([`call`], [`isolate`]).
 //!
 //! It routes nothing, and it never runs on an async thread: a [`Caller`] belongs to one OS thread with a stack of
-//! [`THREAD_STACK`] bytes. It accepts no compiled code from anyone, links no WASI, and gives a guest nothing but
+//! [`THREAD_STACK`] bytes. It accepts no compiled code from anyone, links no WASI but the inert stand-ins that a
+//! pipeline may ask for ([`inert`]), and gives a guest nothing but
 //! `host.log`.
 
 mod answer;
@@ -17,6 +18,7 @@ mod describe;
 mod engine;
 #[cfg(test)]
 mod fuzz;
+mod inert;
 mod inspect;
 mod isolate;
 mod load;
@@ -35,7 +37,8 @@ pub use breaker::Breaker;
 pub use call::{Added, Caller, Checked, DeadRow, FINDING, PROBES, Tally};
 pub use describe::{Instances, Request, Type};
 pub use engine::{Engine, THREAD_STACK};
-pub use inspect::{Inspection, inspect, inspect_with};
+pub use inspect::{Inspection, conform, inspect, inspect_script, inspect_with};
+pub use load::{Start, compile_time};
 pub use sections::{CONTRACT, contract_version};
 
 use crate::outcome::Severity;
@@ -135,6 +138,11 @@ impl Plugin {
         self.described.instances
     }
 
+    /// The columns that it asks for, in the order in which they are passed.
+    pub fn requests(&self) -> &[Request] {
+        &self.described.columns
+    }
+
     /// A rule's reasons to object; none for an enricher.
     pub fn codes(&self) -> &[Code] {
         &self.codes
@@ -168,6 +176,7 @@ pub(crate) mod tests {
             detail: 64,
             log_lines: 10,
             component: 64 << 20,
+            compile: Duration::from_secs(60),
             call_rows: 4096,
             call_bytes: 1 << 20,
         }

@@ -51,8 +51,12 @@ fn what_cannot_be_a_plugin_is_told_in_one_sentence() {
     refused(&exporting(&[&format!("{rule}#configure")]), "does not export sluice:plugin/rule@0.1.0#check");
     refused(&exporting(&[&format!("{rule}#configure"), &format!("{rule}#check")]), "does not export memory");
     refused(&exporting(&["sluice:plugin/rule@9.0.0#check"]), "speaks version 9.0.0 of the contract");
+    let wasi = "(module (import \"wasi_unstable\" \"fd_write\" (func)))";
+    refused(&wat::parse_str(wasi).unwrap(), "imports wasi_unstable.fd_write: a plugin has no files");
     let wasi = "(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func)))";
-    refused(&wat::parse_str(wasi).unwrap(), "imports wasi_snapshot_preview1.fd_write: a plugin has no files");
+    refused(&wat::parse_str(wasi).unwrap(), "exports neither a rule nor an enricher");
+    let wasi = "(module (import \"wasi_snapshot_preview1\" \"fd_gaze\" (func)))";
+    refused(&wat::parse_str(wasi).unwrap(), "imports wasi_snapshot_preview1.fd_gaze: a plugin has no files");
     let browser = "(module (import \"__wbindgen_placeholder__\" \"now\" (func)))";
     refused(&wat::parse_str(browser).unwrap(), "some crate of it expects a browser");
     let unknown = "(module (import \"env\" \"now\" (func)))";

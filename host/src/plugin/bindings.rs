@@ -6,12 +6,13 @@
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use wasmtime::{Result, Store};
 
-use super::Kind;
 use super::answer::{RawColumn, RawEnriched, RawFinding};
 use super::describe::{Code, Described, Instances, Produced, Request, Type};
 use super::log::Level;
 use super::pass::Passed;
 use super::sandbox::State;
+use super::{Kind, inert};
+use crate::config::Wasi;
 use crate::outcome::Severity;
 
 #[allow(missing_docs)]
@@ -54,10 +55,14 @@ pub(super) enum Guest {
 }
 
 impl Entry {
-    /// Links the component to `host.log` and nothing else.
-    pub(super) fn new(engine: &wasmtime::Engine, component: &Component, kind: Kind) -> Result<Entry> {
+    /// Links the component to `host.log` and nothing else, or to that and the stand-ins for WASI.
+    pub(super) fn new(engine: &wasmtime::Engine, component: &Component, kind: Kind, wasi: Wasi) -> Result<Entry> {
         let mut linker = Linker::new(engine);
         host::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
+        match wasi {
+            Wasi::None => {}
+            Wasi::Inert => inert::link(&mut linker, component)?,
+        }
         let pre = linker.instantiate_pre(component)?;
         let indices = match kind {
             Kind::Rule => Indices::Rule(rule::GuestIndices::new(&pre)?),

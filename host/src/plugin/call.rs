@@ -96,6 +96,10 @@ pub struct Tally {
     pub calls: u64,
     /// fuel that the calls burnt
     pub fuel: u64,
+    /// bytes of columns that were passed, each row once
+    pub passed: u64,
+    /// the most bytes of memory that an instance had
+    pub memory: usize,
     /// calls that failed, by reason
     pub failures: BTreeMap<Reason, u64>,
 }
@@ -107,6 +111,8 @@ struct Live {
     /// calls of `instance`
     calls: u32,
     tally: Tally,
+    /// overrules what the plugin asks for
+    instances: Option<Instances>,
 }
 
 /// What a batch came to before it has a kind.
@@ -122,9 +128,20 @@ impl Caller {
         Caller { plugin, breaker, live: Live::default(), warned: None }
     }
 
+    /// Runs instances in this way, whatever the plugin asks for: to compare.
+    pub fn with_instances(mut self, instances: Instances) -> Self {
+        self.live.instances = Some(instances);
+        self
+    }
+
     /// The plugin that is called.
     pub fn plugin(&self) -> &Arc<Plugin> {
         &self.plugin
+    }
+
+    /// Bytes of memories and tables of the instance that is kept between calls; 0 where there is none.
+    pub fn memory(&self) -> usize {
+        self.live.instance.as_ref().map_or(0, Instance::memory)
     }
 
     /// What was done with the plugin since this was last asked.
@@ -259,6 +276,7 @@ impl Caller {
             return Ok(Some(ran));
         }
         let prepared = Prepared::new(batch, &plugin.described.columns, &plugin.present)?;
+        live.tally.passed += prepared.bytes(0..batch.len()) as u64;
         let weight = Cell::new(0usize);
         let mut judge = |rows: Range<usize>| -> Result<T, Failure> {
             let answer = live.call(plugin, &prepared, rows, &call)?;
@@ -374,10 +392,12 @@ impl Live {
         let len = rows.len();
         let answer = call(&mut instance, plugin, len, &prepared.slice(rows));
         self.tally.fuel += instance.burnt();
+        self.tally.memory = self.tally.memory.max(instance.memory());
         // an instance that fails is dropped here, with its store
         let answer = answer?;
         self.calls += 1;
-        if plugin.described.instances == Instances::Reused && self.calls < RECYCLE {
+        let instances = self.instances.unwrap_or(plugin.described.instances);
+        if instances == Instances::Reused && self.calls < RECYCLE {
             self.instance = Some(instance);
         }
         Ok(answer)

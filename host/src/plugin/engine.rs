@@ -3,10 +3,12 @@
 //! It offers guests less than wasmtime can do: features that no plugin language needs by default, and at which the
 //! year's security advisories point, are switched off.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
@@ -28,6 +30,9 @@ pub const THREAD_STACK: usize = 8 << 20;
 /// guest's own data). Zeroing that is cheaper than faulting it in again.
 const KEEP_RESIDENT: usize = 2 << 20;
 
+/// Bytes of a component that take seconds to compile.
+const LARGE: usize = 8 << 20;
+
 /// Slots of the pool, as address space and not as memory: instances alive at once (plugins × threads), and the core
 /// instances, memories and tables in them. A Python component has 38 core instances.
 const COMPONENTS: u32 = 1000;
@@ -41,11 +46,17 @@ const TABLE_ELEMENTS: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
+    /// compiles on one core
+    is_beside: bool,
 }
 
 struct Inner {
     wasm: wasmtime::Engine,
+    /// makes the same machine code, on one core and one component at a time; runs nothing
+    single: Mutex<wasmtime::Engine>,
     cache: Option<Cache>,
+    /// of scripts, by digest: a few, kept for as long as this is
+    engines: Mutex<BTreeMap<String, Component>>,
 }
 
 impl fmt::Debug for Engine {
@@ -78,22 +89,90 @@ impl Engine {
             })
             .map_err(|e| Error::environment("cannot start the plugins' clock", e))?;
         let cache = cache.and_then(|folder| Cache::open(folder, &wasm));
-        Ok(Engine { inner: Arc::new(Inner { wasm, cache }) })
+        let single = wasmtime::Engine::new(config(InstanceAllocationStrategy::OnDemand).parallel_compilation(false))
+            .map_err(|e| Error::Host(format!("cannot set up the WebAssembly compiler: {e:#}")))?;
+        let inner = Inner { wasm, single: Mutex::new(single), cache, engines: Mutex::default() };
+        Ok(Engine { inner: Arc::new(inner), is_beside: false })
+    }
+
+    /// The same engine for whoever compiles while others judge: it takes one core, however many there are.
+    pub fn beside(&self) -> Engine {
+        Engine { inner: self.inner.clone(), is_beside: true }
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {
         &self.inner.wasm
     }
 
-    /// The component `code`, from the cache if it is there. `digest` is that of `code`.
-    pub(super) fn compile(&self, code: &[u8], digest: &str) -> wasmtime::Result<Component> {
-        let Some(cache) = &self.inner.cache else { return Component::from_binary(&self.inner.wasm, code) };
-        if let Some(component) = cache.get(&self.inner.wasm, digest) {
+    /// The component `code`, from the cache if it is there. `digest` is that of `code`. A refusal reads on from the plugin's
+    /// name.
+    ///
+    /// Compiling cannot be broken off: what takes longer than `limit` goes on behind, and is kept for nobody.
+    pub(super) fn compile(&self, code: &[u8], digest: &str, limit: Duration) -> Result<Component, String> {
+        let cache = self.inner.cache.as_ref();
+        if let Some(component) = cache.and_then(|cache| cache.get(&self.inner.wasm, digest)) {
             return Ok(component);
         }
-        let component = Component::from_binary(&self.inner.wasm, code)?;
-        cache.put(digest, &component);
+        let (begun, bytes) = (Instant::now(), code.len());
+        if bytes > LARGE {
+            tracing::info!(digest, bytes, "compiling a large component: that takes a while, once");
+        }
+        let component = self.compile_within(code, limit)?;
+        tracing::debug!(digest, bytes, took = ?begun.elapsed(), "a component was compiled");
+        if let Some(cache) = cache {
+            cache.put(digest, &component);
+        }
         Ok(component)
+    }
+
+    fn compile_within(&self, code: &[u8], limit: Duration) -> Result<Component, String> {
+        let (done, compiled) = std::sync::mpsc::sync_channel(1);
+        let (engine, code) = (self.clone(), code.to_vec());
+        let thread = std::thread::Builder::new().name("plugin-compile".into()).stack_size(THREAD_STACK);
+        let work = move || _ = done.send(engine.compile_now(&code));
+        thread.spawn(work).map_err(|e| format!("no thread could be started to compile it: {e}"))?;
+        match compiled.recv_timeout(limit) {
+            Ok(Ok(component)) => Ok(component),
+            Ok(Err(why)) => Err(format!("it cannot be compiled: {}", why.root_cause())),
+            Err(RecvTimeoutError::Timeout) => Err(format!(
+                "it is not compiled after {}; raise limits.compile if that is right",
+                humantime::format_duration(limit)
+            )),
+            Err(RecvTimeoutError::Disconnected) => Err("it cannot be compiled: the compiler panicked".to_owned()),
+        }
+    }
+
+    fn compile_now(&self, code: &[u8]) -> wasmtime::Result<Component> {
+        if !self.is_beside {
+            return Component::from_binary(&self.inner.wasm, code);
+        }
+        // locked meanwhile: one core, also where the one before was given up
+        let single = self.inner.single.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiled = single.precompile_component(code)?;
+        drop(single);
+        // SAFETY: it was compiled a moment ago, by this process, from code that was checked
+        unsafe { Component::deserialize(&self.inner.wasm, compiled) }
+    }
+
+    /// The component of an engine of scripts: compiled once, and kept for all scripts.
+    pub(super) fn compile_engine(&self, code: &[u8], digest: &str, limit: Duration) -> Result<Component, String> {
+        // locked meanwhile: who wants the same one waits, and does not compile it again
+        let mut engines = self.engines();
+        if let Some(component) = engines.get(digest) {
+            return Ok(component.clone());
+        }
+        let component = self.compile(code, digest, limit)?;
+        engines.insert(digest.to_owned(), component.clone());
+        Ok(component)
+    }
+
+    /// Whether an engine of scripts was looked at, and compiled.
+    pub(super) fn has_engine(&self, digest: &str) -> bool {
+        self.engines().contains_key(digest)
+    }
+
+    fn engines(&self) -> MutexGuard<'_, BTreeMap<String, Component>> {
+        self.inner.engines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -152,6 +231,19 @@ fn pool() -> InstanceAllocationStrategy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_compiled_beside_runs_in_the_same_engine_and_what_takes_too_long_is_refused() {
+        let engine = Engine::new(None).unwrap();
+        let code = wat::parse_str("(component (core module (func (export \"f\"))))").unwrap();
+        for engine in [engine.clone(), engine.beside()] {
+            engine.compile(&code, "digest", Duration::from_secs(60)).unwrap();
+            let late = engine.compile(&code, "digest", Duration::ZERO).err().expect("nothing is compiled in no time");
+            assert_eq!(late, "it is not compiled after 0s; raise limits.compile if that is right");
+        }
+        let wrong = engine.beside().compile(b"\0asm", "digest", Duration::from_secs(60)).err().unwrap();
+        assert!(wrong.starts_with("it cannot be compiled: "), "{wrong}");
+    }
 
     #[test]
     fn a_deadline_is_never_early() {

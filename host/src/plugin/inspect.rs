@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::describe::{self, Described};
 use super::engine::Engine;
-use super::load::{digest, try_out};
+use super::load::{Raw, digest, try_out};
 use super::sections::{self, contract_version};
 use super::{Kind, Type};
-use crate::config::Limits;
+use crate::config::{Limits, Wasi};
 use crate::outcome::Severity;
+use crate::script::Script;
 
 /// What a file is.
 #[derive(Clone, Debug, Serialize)]
@@ -42,27 +44,41 @@ pub struct Inspection {
 
 /// Looks at a file, whatever it is; a component is configured with nothing.
 pub fn inspect(engine: &Engine, code: &[u8]) -> Inspection {
-    inspect_with(engine, code, "{}")
+    inspect_with(engine, code, "{}", Wasi::None)
 }
 
-/// The same, configured with `settings`, a JSON object.
-pub fn inspect_with(engine: &Engine, code: &[u8], settings: &str) -> Inspection {
-    let mut found = Inspection {
-        bytes: code.len(),
-        digest: digest(code),
-        kind: None,
-        contract: contract_version(),
-        imports: Vec::new(),
-        exports: Vec::new(),
-        producers: Vec::new(),
-        description: None,
-        problem: None,
-    };
-    found.problem = look(engine, code, settings, &mut found).err();
+/// The same, configured with `settings`, a JSON object, and with what it may have of WASI.
+pub fn inspect_with(engine: &Engine, code: &[u8], settings: &str, wasi: Wasi) -> Inspection {
+    let mut found = Inspection::of(code);
+    found.problem = look(engine, code, settings, wasi, &mut found).err();
     found
 }
 
-fn look(engine: &Engine, code: &[u8], settings: &str, found: &mut Inspection) -> Result<(), String> {
+/// The same of a script, which `code` is the engine of.
+pub fn inspect_script(engine: &Engine, code: &[u8], script: &Script, config: &Value) -> Inspection {
+    let code_digest = digest(code);
+    let mut found = Inspection {
+        bytes: script.text.len(),
+        digest: script.digest(&code_digest),
+        kind: Some(script.kind()),
+        ..Inspection::of(code)
+    };
+    let raw = Raw { code, digest: &code_digest, is_engine: true };
+    let said = configured(engine, (script.kind(), Wasi::None), raw, script.settings(config));
+    (found.description, found.problem) = said.map_or_else(|why| (None, Some(why)), |said| (Some(said), None));
+    found
+}
+
+/// Compares a component with the contract by names and types, without compiling it; what it is for, or why it is refused.
+pub fn conform(code: &[u8]) -> Result<Kind, String> {
+    let sections = sections::parse(code)?;
+    let kind = sections.kind().unwrap_or(Kind::Rule);
+    sections.fit(kind, Wasi::None)?;
+    sections.check_types(code, kind, Wasi::None)?;
+    Ok(kind)
+}
+
+fn look(engine: &Engine, code: &[u8], settings: &str, wasi: Wasi, found: &mut Inspection) -> Result<(), String> {
     let sections = sections::parse(code)?;
     found.imports.clone_from(&sections.imports);
     found.exports.clone_from(&sections.exports);
@@ -70,13 +86,35 @@ fn look(engine: &Engine, code: &[u8], settings: &str, found: &mut Inspection) ->
     found.kind = sections.kind();
     // without an export of ours, the comparison with a rule's world says what is missing
     let kind = found.kind.unwrap_or(Kind::Rule);
-    sections.fit(kind)?;
-    sections.check_types(code, kind)?;
-    let name: Arc<str> = "inspected".into();
-    let (_, said) = try_out(engine, kind, &name, code, &found.digest, settings.into(), &limits())?;
-    describe::check(&said, kind).map_err(|why| format!("it {why}"))?;
-    found.description = Some(said);
+    sections.fit(kind, wasi)?;
+    sections.check_types(code, kind, wasi)?;
+    let raw = Raw { code, digest: &found.digest, is_engine: false };
+    found.description = Some(configured(engine, (kind, wasi), raw, settings.into())?);
     Ok(())
+}
+
+fn configured(engine: &Engine, entry: (Kind, Wasi), raw: Raw<'_>, settings: String) -> Result<Described, String> {
+    let name: Arc<str> = "inspected".into();
+    let (_, said) = try_out(engine, entry, &name, raw, settings, &limits())?;
+    describe::check(&said, entry.0).map_err(|why| format!("it {why}"))?;
+    Ok(said)
+}
+
+impl Inspection {
+    /// Of code that was not looked at yet.
+    fn of(code: &[u8]) -> Inspection {
+        Inspection {
+            bytes: code.len(),
+            digest: digest(code),
+            kind: None,
+            contract: contract_version(),
+            imports: Vec::new(),
+            exports: Vec::new(),
+            producers: Vec::new(),
+            description: None,
+            problem: None,
+        }
+    }
 }
 
 /// Wide enough for any honest plugin; no pipeline's limits are known here.
@@ -90,6 +128,7 @@ fn limits() -> Limits {
         detail: 0,
         log_lines: 10,
         component: usize::MAX,
+        compile: Duration::from_secs(600),
         call_rows: 0,
         call_bytes: 0,
     }

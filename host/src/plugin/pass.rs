@@ -116,7 +116,8 @@ impl Prepared {
         pieces
     }
 
-    fn bytes(&self, rows: Range<usize>) -> usize {
+    /// Bytes that the columns of these rows take.
+    pub(super) fn bytes(&self, rows: Range<usize>) -> usize {
         let len = rows.len();
         self.columns
             .iter()

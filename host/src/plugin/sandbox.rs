@@ -11,6 +11,7 @@ use super::answer::{self, Enriched, RawFinding};
 use super::bindings::{Entry, Guest, Said};
 use super::describe::Described;
 use super::engine::{Engine, ticks};
+use super::inert::Clock;
 use super::log::{LINE, Level, LogGate, clean};
 use super::pass::Passed;
 use crate::config::Limits;
@@ -55,6 +56,8 @@ impl Failure {
 
 /// What the host keeps beside an instance.
 pub(super) struct State {
+    /// of a guest that is given stand-ins for WASI
+    pub clock: Clock,
     limiter: Limiter,
     log: Arc<LogGate>,
     /// the last error that the guest logged: an SDK's panic hook says there why it is about to trap
@@ -149,6 +152,7 @@ impl Instance {
     /// Instantiates and configures. Answers what the plugin says about itself, unchecked.
     pub(super) fn start(template: &Template) -> Result<(Instance, Described), Failure> {
         let state = State {
+            clock: Clock::default(),
             limiter: Limiter { used: 0, last: 0, most: template.limits.memory, denied: false },
             log: Arc::clone(&template.log),
             last_error: None,
@@ -206,6 +210,11 @@ impl Instance {
         state.limiter.denied = false;
         allow(&mut self.store, fuel, limits.time, answer);
         self.fuel = fuel;
+    }
+
+    /// Bytes of all its memories and tables. They only grow, so this is the most it ever had.
+    pub(super) fn memory(&self) -> usize {
+        self.store.data().limiter.used
     }
 
     /// Fuel that the last call burnt.

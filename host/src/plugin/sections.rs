@@ -8,10 +8,12 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use wasmparser::{Encoding, KnownCustom, Parser, Payload};
-use wit_parser::{Resolve, WorldId};
+use wit_parser::decoding::{DecodedWasm, decode};
+use wit_parser::{InterfaceId, Resolve, WorldId, WorldItem, WorldKey};
 
-use super::Kind;
 use super::log::clean;
+use super::{Kind, inert};
+use crate::config::Wasi;
 
 /// The contract, as plugin authors read it.
 pub const CONTRACT: &str = include_str!("../../../wit/plugin.wit");
@@ -116,10 +118,11 @@ impl Sections {
         })
     }
 
-    /// Compares the names with those of the world of `kind`.
-    pub(super) fn fit(&self, kind: Kind) -> Result<(), String> {
+    /// Compares the names with those of the world of `kind`, and with what of WASI is stood in for.
+    pub(super) fn fit(&self, kind: Kind, wasi: Wasi) -> Result<(), String> {
         let line = &contract().line;
-        let mut foreign = self.imports.iter().filter(|name| !is_offered(name));
+        let is_inert = |name: &str| wasi == Wasi::Inert && inert::is_stood_in(name);
+        let mut foreign = self.imports.iter().filter(|name| !is_offered(name) && !is_inert(name));
         if let Some(first) = foreign.next() {
             let more = match foreign.count() {
                 0 => String::new(),
@@ -159,7 +162,7 @@ impl Sections {
     }
 
     /// The full comparison of types. Call it after [`fit`](Self::fit).
-    pub(super) fn check_types(&self, code: &[u8], kind: Kind) -> Result<(), String> {
+    pub(super) fn check_types(&self, code: &[u8], kind: Kind, wasi: Wasi) -> Result<(), String> {
         let contract = contract();
         let world = match kind {
             Kind::Rule => contract.rule,
@@ -172,9 +175,41 @@ impl Sections {
             .chain(&self.exports)
             .filter_map(|name| own(name))
             .any(|(_, version)| version != Some(&contract.version));
-        wit_component::targets(&contract.resolve, world, code, other_patch)
-            .map_err(|e| format!("its types differ from the contract {}{}", contract.version, difference(&e)))
+        let differs = |e| format!("its types differ from the contract {}{}", contract.version, difference(&e));
+        let wider = match wasi {
+            Wasi::Inert if self.imports.iter().any(|name| inert::is_stood_in(name)) => {
+                Some(with_wasi(contract, world, code).map_err(differs)?)
+            }
+            Wasi::None | Wasi::Inert => None,
+        };
+        let resolve = wider.as_ref().unwrap_or(&contract.resolve);
+        wit_component::targets(resolve, world, code, other_patch).map_err(differs)
     }
+}
+
+/// The contract, its `world` with what the component imports of WASI as well, in the component's own words: the host's
+/// stand-ins have whatever types they are asked for.
+fn with_wasi(contract: &Contract, world: WorldId, code: &[u8]) -> anyhow::Result<Resolve> {
+    let DecodedWasm::Component(own, own_world) = decode(code)? else { anyhow::bail!("it is a package of WIT") };
+    let imports: Vec<_> = own.worlds[own_world].imports.values().cloned().collect();
+    let mut resolve = contract.resolve.clone();
+    let is_ours = |id: InterfaceId| own.id_of(id).is_some_and(|name| inert::is_stood_in(&name));
+    let wasi: Vec<_> = imports
+        .into_iter()
+        .filter_map(|import| match import {
+            WorldItem::Interface { id, stability, external_id, docs, span } if is_ours(id) => {
+                Some((id, stability, external_id, docs, span))
+            }
+            WorldItem::Interface { .. } | WorldItem::Function(_) | WorldItem::Type { .. } => None,
+        })
+        .collect();
+    let merged = resolve.merge(own)?;
+    for (id, stability, external_id, docs, span) in wasi {
+        let id = merged.map_interface(id, span)?;
+        let item = WorldItem::Interface { id, stability, external_id, docs, span };
+        resolve.worlds[world].imports.insert(WorldKey::Interface(id), item);
+    }
+    Ok(resolve)
 }
 
 /// The validator's lines, `type mismatch in record field `code``, as the path to the difference.
@@ -205,19 +240,21 @@ fn is_offered(import: &str) -> bool {
     matches!(own(import), Some(("host" | "types", version)) if speaks(version))
 }
 
-fn refusal(import: &str) -> &'static str {
-    let rebuild = [
-        ("wasi:filesystem", "a rule gets no files; rebuild it with `sluice build`"),
-        ("wasi:sockets", "a rule gets no network; rebuild it with `sluice build`"),
-        ("wasi:http", "a rule gets no network; rebuild it with `sluice build`"),
-        ("wasi:clocks", "a rule gets no clock; rebuild it with `sluice build`"),
-        ("wasi:random", "a rule gets no randomness; rebuild it with `sluice build`"),
-        ("wasi:", "a rule gets nothing of the system; rebuild it with `sluice build`"),
+fn refusal(import: &str) -> String {
+    let refused = [
+        ("wasi:filesystem", "files"),
+        ("wasi:sockets", "network"),
+        ("wasi:http", "network"),
+        ("wasi:clocks", "clock"),
+        ("wasi:random", "randomness"),
     ];
-    rebuild
-        .iter()
-        .find(|(prefix, _)| import.starts_with(prefix))
-        .map_or("a rule gets nothing but sluice:plugin/host", |(_, why)| why)
+    if !import.starts_with("wasi:") {
+        return "a rule gets nothing but sluice:plugin/host".into();
+    }
+    let known = refused.iter().find(|(prefix, _)| import.starts_with(prefix));
+    let gets = known.map_or("nothing of the system".to_owned(), |(_, what)| format!("no {what}"));
+    let or = if inert::is_stood_in(import) { ", or set `wasi = \"inert\"`" } else { "" };
+    format!("a rule gets {gets}; rebuild it with `sluice build`{or}")
 }
 
 #[cfg(test)]
@@ -226,9 +263,9 @@ mod tests {
 
     #[test]
     fn names_are_compared_with_the_contract() {
-        let fit = |imports: &[&str], exports: &[&str], kind| {
+        let fit = |imports: &[&str], exports: &[&str], kind: Kind| {
             let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-            Sections { imports: own(imports), exports: own(exports), producers: BTreeSet::new() }.fit(kind)
+            Sections { imports: own(imports), exports: own(exports), producers: BTreeSet::new() }.fit(kind, Wasi::None)
         };
         let (host, types) = ("sluice:plugin/host@0.1.0", "sluice:plugin/types@0.1.0");
         let (rule, enricher) = ("sluice:plugin/rule@0.1.0", "sluice:plugin/enricher@0.1.0");
@@ -240,7 +277,7 @@ mod tests {
                 &["wasi:filesystem/preopens@0.2.6", "wasi:io/streams@0.2.6"][..],
                 &[rule][..],
                 Kind::Rule,
-                "it imports wasi:filesystem/preopens@0.2.6 (and 1 more): a rule gets no files; rebuild it with `sluice build`",
+                "it imports wasi:filesystem/preopens@0.2.6 (and 1 more): a rule gets no files; rebuild it with `sluice build`, or set `wasi = \"inert\"`",
             ),
             (&["a:b/c"], &[rule], Kind::Rule, "it imports a:b/c: a rule gets nothing but sluice:plugin/host"),
             (
@@ -277,6 +314,24 @@ mod tests {
             ),
         ] {
             assert_eq!(fit(imports, exports, kind), Err(expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn wasi_0_2_is_stood_in_for_and_nothing_else_is() {
+        let fit = |import: &str| {
+            let (imports, exports) = (vec![import.to_owned()], vec!["sluice:plugin/rule@0.1.0".to_owned()]);
+            Sections { imports, exports, producers: BTreeSet::new() }.fit(Kind::Rule, Wasi::Inert)
+        };
+        for import in ["wasi:cli/environment@0.2.0", "wasi:sockets/tcp@0.2.6", "wasi:io/poll@0.2.3"] {
+            assert_eq!(fit(import), Ok(()));
+        }
+        for (import, expected) in [
+            ("wasi:clocks/monotonic-clock@0.3.0", "a rule gets no clock; rebuild it with `sluice build`"),
+            ("wasi:nn/tensor", "a rule gets nothing of the system; rebuild it with `sluice build`"),
+            ("my:wasi/files@0.2.0", "a rule gets nothing but sluice:plugin/host"),
+        ] {
+            assert_eq!(fit(import), Err(format!("it imports {import}: {expected}")));
         }
     }
 

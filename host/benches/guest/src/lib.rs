@@ -1,4 +1,4 @@
-//! Rules over 1, 3 and 10 columns of a visit, for the benchmark of the boundary.
+//! Rules over 1, 3 and 10 columns of a visit, and over 3 of text, for the benchmarks of the boundary and of languages.
 //!
 //! Natively all of them are here, each as a `TWIN`: the very function with the very checks on its columns. A component is one
 //! of them, as its feature says.
@@ -10,5 +10,7 @@ pub use sluice;
 pub mod one;
 #[cfg(any(feature = "ten", not(target_family = "wasm")))]
 pub mod ten;
+#[cfg(any(feature = "texts", not(target_family = "wasm")))]
+pub mod texts;
 #[cfg(any(feature = "three", not(target_family = "wasm")))]
 pub mod three;
