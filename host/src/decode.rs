@@ -45,7 +45,7 @@ mod oracle;
 mod scan;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(crate) mod time;
 mod value;
 
 /// What a batch of records became.

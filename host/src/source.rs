@@ -9,6 +9,7 @@ use crate::record::{Positions, RawBatch, TopicPartition};
 
 pub mod files;
 pub mod kafka;
+pub mod reading;
 pub mod stdin;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `sluice check`: every mistake of a pipeline at once, and nothing read or written.
 //!
 //! Walks the very code that `run` walks and stops before the first record. What it cannot know offline (whether brokers
-//! answer, whether tables fit) it does not claim.
+//! answer, whether tables fit) it does not claim. A plugin is looked at in [`plugin`].
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -10,28 +10,59 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Verdict;
-use crate::config::{Config, EnrichConfig, Judges, Mistake, Mistakes, SinkKind, SourceKind};
+use crate::config::{Config, EnrichConfig, Judges, Mistake, Mistakes, SinkKind, SourceKind, Wasi};
 use crate::error::{Error, Result};
 
-/// Find every mistake of a pipeline at once, without reading or writing a record
+pub mod plugin;
+
+/// Find every mistake of a pipeline at once, without reading or writing a record; or see whether a plugin keeps the contract
+///
+/// Of a plugin: its world, imports and size, columns that it does not need, and whether its verdicts depend on their row
+/// alone: the same rows are judged in new and in used instances, together, apart and shuffled.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CheckArgs {
-    /// The pipeline file
+    /// The pipeline file, or the folder that it is in; or a component, a folder with one or with a plugin's source, or a script
     #[arg(value_name = "FILE", default_value = "sluice.toml")]
-    file: PathBuf,
+    pub(super) file: PathBuf,
     /// Print the mistakes as JSON: file, line, column, message, label, help
     #[arg(long)]
     json: bool,
+    /// Of a plugin: records whose rows are judged, beside those of its cases
+    #[arg(long, value_name = "FILE")]
+    data: Option<String>,
+    /// Of a plugin: its settings, as JSON; by default those of its cases
+    #[arg(long, value_name = "JSON", value_parser = settings)]
+    config: Option<serde_json::Value>,
+    /// Of a finished component that imports WASI 0.2: serve it by stand-ins, as `wasi = "inert"` does in a pipeline
+    #[arg(long, value_parser = ["inert"], value_name = "inert")]
+    wasi: Option<String>,
+}
+
+impl CheckArgs {
+    fn wasi(&self) -> Wasi {
+        if self.wasi.is_some() { Wasi::Inert } else { Wasi::None }
+    }
 }
 
 const EXAMPLES: &str = "\
 Examples:
   sluice check
   sluice check pipelines/visits.toml
+  sluice check plugins/consent --data visits.ndjson
   sluice check --json | jq -r '.mistakes[] | \"\\(.file):\\(.line): \\(.message)\"'
 
 Exit codes: 0 no mistakes; 1 there are mistakes; 2 the file cannot be read";
+
+/// A plugin's settings.
+pub(super) fn settings(text: &str) -> Result<serde_json::Value, String> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("this is not JSON: {e}"))?;
+    if value.is_object() {
+        Ok(value)
+    } else {
+        Err("settings are a JSON object, such as {\"allow\": [\"a\"]}".to_owned())
+    }
+}
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -43,7 +74,9 @@ struct Report<'m> {
 /// Runs the command. `further` looks at what judges (plans expressions, loads plugins) and pushes what is wrong there.
 /// Mistakes go to standard error, as compilers do it; what a script reads goes to standard output.
 pub fn run(args: &CheckArgs, further: &mut dyn FnMut(&Judges<'_>, &mut Mistakes)) -> Result<Verdict> {
-    let checked = Config::load_with(&args.file, &|name| std::env::var(name).ok(), further);
+    let inside = args.file.join("sluice.toml");
+    let file = if args.file.is_dir() { &inside } else { &args.file };
+    let checked = Config::load_with(file, &|name| std::env::var(name).ok(), further);
     let mistakes = match &checked {
         Ok(_) => &Mistakes::default(),
         Err(Error::Mistakes(mistakes)) => &**mistakes,
@@ -51,7 +84,7 @@ pub fn run(args: &CheckArgs, further: &mut dyn FnMut(&Judges<'_>, &mut Mistakes)
     };
     let text = match &checked {
         _ if args.json => json(mistakes),
-        Ok(config) => summary(&args.file, config),
+        Ok(config) => summary(file, config),
         Err(_) => {
             complain(mistakes);
             String::new()
@@ -173,7 +206,7 @@ sink.dlq.stdout = true
             8 | max_recrod = true
               | ^^^^^^^^^^
               |
-              = help: known here: `commit`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `metrics`, `name`, `rule`, `schema`, `sink`, `source` and `state`
+              = help: known here: `admin`, `commit`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `metrics`, `name`, `rule`, `schema`, `shadow`, `sink`, `source` and `state`
 
             2 errors; nothing was read or written
         "#]].assert_eq(&relative(complaint(&mistakes, false)));
@@ -193,7 +226,7 @@ sink.dlq.stdout = true
                   "line": 8,
                   "column": 1,
                   "message": "unknown key `max_recrod`",
-                  "help": "known here: `commit`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `metrics`, `name`, `rule`, `schema`, `sink`, `source` and `state`"
+                  "help": "known here: `admin`, `commit`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `metrics`, `name`, `rule`, `schema`, `shadow`, `sink`, `source` and `state`"
                 }
               ]
             }

@@ -1,28 +1,29 @@
 //! `sluice try`: records through the chain, in memory. It writes nothing, and needs no broker and no ledger.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
+use super::capture::is_cases;
 use super::text::{Paint, plural, thousands};
 use super::{PipelineArg, Verdict, open};
+use crate::cases;
 use crate::chain::{Chain, Judge, Judged, Waiting};
-use crate::config::{Config, EnrichConfig, PluginCode};
 use crate::error::{Error, Result};
 use crate::ledger::Counts;
 use crate::outcome::{Finding, Outcome, Severity};
-use crate::record::{RawBatch, TopicPartition};
+use crate::record::RawBatch;
 use crate::source::files::FilesSource;
 use crate::source::stdin::StdinSource;
-use crate::source::{Command, Intake, Known, Source, StartAt};
+use crate::source::{Source, reading};
+use crate::workbench::on_guest_stack;
+
+mod watch;
 
 /// Run records in memory and print where each goes, and why.
 ///
-/// One JSON object per line, from a file (.gz and .zst are read as they are) or from standard input. Nothing is written.
+/// One JSON object per line, from a file (.gz and .zst are read as they are) or from standard input. In a folder `cases` the
+/// lines of a file are cases, as `sluice capture` writes them. Nothing is written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  sluice try visits.ndjson\n  echo '{\"user_id\": null}' | sluice try\n  \
 sluice try visits.ndjson --watch        again whenever the pipeline changes\n  sluice try visits.ndjson --json | jq .outcome")]
@@ -39,7 +40,7 @@ pub struct TryArgs {
     /// Show valid rows too, not only errors and dead letters (a single record is always shown)
     #[arg(long)]
     pub all: bool,
-    /// Run again whenever the pipeline file, or a file that it names, changes
+    /// Run again whenever the pipeline file, its schema, a plugin or the records change
     #[arg(long)]
     pub watch: bool,
     /// One JSON object per row: coordinates, outcome, findings, columns
@@ -55,56 +56,22 @@ pub fn run(args: &TryArgs) -> Result<Verdict> {
     if args.input == "-" {
         return Err(Error::Config("--watch needs a file: standard input cannot be read again".into()));
     }
-    loop {
-        if std::io::stdout().is_terminal() {
-            print!("\x1b[2J\x1b[H");
-        }
-        let before = fingerprint(args);
-        if let Err(error) = once(args) {
-            super::complain(&error);
-        }
-        println!("{}", Paint::stdout().dim("watching; ctrl-c ends"));
-        while fingerprint(args) == before {
-            std::thread::sleep(Duration::from_millis(300));
-        }
-    }
-}
-
-/// The content of everything that a verdict depends on: files are compared by what is in them, never by their times.
-fn fingerprint(args: &TryArgs) -> Vec<u8> {
-    let file = &args.pipeline.config;
-    let mut files = vec![file.clone(), PathBuf::from(&args.input)];
-    if let Ok(config) = Config::load(file) {
-        let plugins = config.rules.iter().chain(config.enrich.iter().filter_map(|step| match step {
-            EnrichConfig::Plugin(plugin) => Some(plugin),
-            EnrichConfig::Sql { .. } => None,
-        }));
-        files.extend(plugins.filter_map(|plugin| match &plugin.code {
-            PluginCode::Wasm(_, path) => Some(path.clone()),
-            PluginCode::Builtin(_) => None,
-        }));
-    } else if let Some(folder) = file.parent() {
-        // it cannot be read now: whatever lies beside it may be what mends it
-        let beside = std::fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-        files.extend(beside.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_file()));
-    }
-    let mut all = Sha256::new();
-    for file in files {
-        all.update(Sha256::digest(std::fs::read(file).unwrap_or_default()));
-    }
-    all.finalize().to_vec()
+    watch::again(&args.pipeline.config, Path::new(&args.input), || once(args))
 }
 
 fn once(args: &TryArgs) -> Result<Verdict> {
     let chain = open::chain(&args.pipeline.config)?;
     let max_record = chain.config.source.max_record;
-    let mut source: Box<dyn Source> = if args.input == "-" {
-        Box::new(StdinSource::new(max_record))
+    let file = Path::new(&args.input);
+    let mut source: Option<Box<dyn Source>> = if is_cases(file) {
+        None
+    } else if args.input == "-" {
+        Some(Box::new(StdinSource::new(max_record)))
     } else {
         let here = std::env::current_dir().map_err(|e| Error::environment("cannot find the working folder", e))?;
-        Box::new(FilesSource::new(&here, std::slice::from_ref(&args.input), max_record)?)
+        Some(Box::new(FilesSource::new(&here, std::slice::from_ref(&args.input), max_record)?))
     };
-    let trial = Trial(Mutex::new(State {
+    let mut state = State {
         judge: chain.judge()?,
         chain: &chain,
         args,
@@ -113,23 +80,16 @@ fn once(args: &TryArgs) -> Result<Verdict> {
         shown: 0,
         hidden: 0,
         held: VecDeque::new(),
-        known: BTreeMap::new(),
-    }));
-    // guests run on this thread's stack, so it gets as large a one as a worker's
-    let ended = std::thread::scope(|scope| {
-        let reading = std::thread::Builder::new().stack_size(8 << 20).spawn_scoped(scope, || source.run(&trial, true));
-        let reading = reading.map_err(|e| Error::environment("cannot start a thread", e))?;
-        reading.join().unwrap_or_else(|_| Err(Error::Host("the thread that reads panicked".into())))
-    });
-    ended?;
-    let mut state = trial.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    };
+    match &mut source {
+        Some(source) => reading::read(&mut **source, |batch| state.take(batch).map(|()| true))?,
+        None => on_guest_stack(|| state.take(cases::pipeline::records(file)?))?,
+    }
     state.end();
     Ok(Verdict::Done)
 }
 
 /// Takes batches from a source and shows what becomes of them.
-struct Trial<'a>(Mutex<State<'a>>);
-
 struct State<'a> {
     judge: Judge,
     chain: &'a Chain,
@@ -140,7 +100,6 @@ struct State<'a> {
     hidden: u64,
     /// the only row so far, valid and not yet shown
     held: VecDeque<String>,
-    known: BTreeMap<TopicPartition, Known>,
 }
 
 impl State<'_> {
@@ -197,49 +156,6 @@ impl State<'_> {
             thousands(counts.of(Outcome::Dlq)),
             thousands(counts.skipped),
         );
-    }
-}
-
-impl<'a> Trial<'a> {
-    fn state(&self) -> std::sync::MutexGuard<'_, State<'a>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-impl Intake for Trial<'_> {
-    fn positions(&self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, Known>> {
-        let state = self.state();
-        Ok(partitions.iter().filter_map(|p| Some((p.clone(), state.known.get(p)?.clone()))).collect())
-    }
-
-    fn start(&self, partitions: BTreeMap<TopicPartition, StartAt>) -> Result<BTreeMap<TopicPartition, Known>> {
-        let known = partitions.into_iter().map(|(p, at)| (p, Known { offset: at.offset, topic_id: at.topic_id }));
-        let known: BTreeMap<_, _> = known.collect();
-        self.state().known.extend(known.clone());
-        Ok(known)
-    }
-
-    fn identify(&self, _: BTreeMap<TopicPartition, String>) {}
-
-    fn offer(&self, batch: RawBatch) -> Result<Option<RawBatch>> {
-        self.state().take(batch)?;
-        Ok(None)
-    }
-
-    fn flush(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn lost(&self, _: &[TopicPartition]) {}
-
-    fn lag(&self, _: BTreeMap<TopicPartition, u64>) {}
-
-    fn command(&self) -> Option<Command> {
-        None
-    }
-
-    fn stopping(&self) -> bool {
-        false
     }
 }
 
@@ -356,7 +272,7 @@ impl Line<'_> {
 }
 
 /// One row as a JSON object.
-pub(super) fn columns_json(row: &arrow::array::RecordBatch) -> Result<serde_json::Value> {
+pub(crate) fn columns_json(row: &arrow::array::RecordBatch) -> Result<serde_json::Value> {
     let bug = |e: &dyn std::fmt::Display| Error::Host(format!("a row cannot be shown as JSON: {e}"));
     let mut lines = arrow::json::LineDelimitedWriter::new(Vec::new());
     lines.write(row).map_err(|e| bug(&e))?;

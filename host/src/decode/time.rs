@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 
 /// Why text is no date or timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Misfit {
+pub(crate) enum Misfit {
     /// it has another form
     Form,
     /// it is a timestamp without an offset, where one is needed
@@ -22,13 +22,13 @@ pub(super) enum Misfit {
 const UNIX_EPOCH_FROM_CE: i32 = 719_163;
 
 /// Days since 1970-01-01.
-pub(super) fn date(text: &str) -> Result<i32, Misfit> {
+pub(crate) fn date(text: &str) -> Result<i32, Misfit> {
     let bytes = text.as_bytes();
     if bytes.len() == 10 { days(bytes) } else { Err(Misfit::Form) }
 }
 
 /// Microseconds since 1970-01-01T00:00:00Z; for `zoned` text with an offset, otherwise for text without.
-pub(super) fn timestamp(text: &str, zoned: bool) -> Result<i64, Misfit> {
+pub(crate) fn timestamp(text: &str, zoned: bool) -> Result<i64, Misfit> {
     let bytes = text.as_bytes();
     if bytes.len() < 19 || !matches!(bytes[10], b'T' | b't' | b' ') || bytes[13] != b':' || bytes[16] != b':' {
         return Err(Misfit::Form);

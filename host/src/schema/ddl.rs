@@ -335,7 +335,7 @@ impl Ddl<'_> {
 }
 
 /// The path as an expression: in backticks where a word of it means something else to SQL.
-fn quoted(path: &str) -> String {
+pub(crate) fn quoted(path: &str) -> String {
     let dialect = DatabricksDialect {};
     let plain = Parser::new(&dialect).try_with_sql(path).and_then(|mut parser| {
         let expression = parser.parse_expr()?;

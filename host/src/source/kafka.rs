@@ -21,6 +21,7 @@ mod assign;
 mod batch;
 mod changed;
 mod native;
+pub mod peek;
 mod position;
 pub mod produce;
 mod reach;
@@ -29,6 +30,7 @@ mod settings;
 mod trouble;
 
 use assign::{Part, Start, list};
+pub(crate) use batch::keep;
 use batch::{Payload, Pending};
 use native::{ClientError, Consumer, Message, Polled};
 pub use position::Log;
