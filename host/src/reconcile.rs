@@ -23,6 +23,7 @@ use crate::sink::delta::{broken, load, log};
 use crate::store;
 
 mod account;
+mod attempts;
 mod files;
 mod rows;
 
@@ -252,11 +253,11 @@ async fn reconcile_by(
         }
     }
     for outcome in Outcome::ALL {
-        if account.fold.totals.of(outcome) > 0
+        if account.fold.rows(outcome) > 0
             && !tables.iter().any(|t| t.outcome == outcome)
             && !missing.iter().any(|(o, _)| *o == outcome)
         {
-            let n = thousands(account.fold.totals.of(outcome));
+            let n = thousands(account.fold.rows(outcome));
             report.wrong(format!(
                 "the ledger counts {n} rows for {outcome}, but its table is not there: put it back from a copy, or let \
                  `sluice adopt` begin an empty one"
@@ -264,6 +265,7 @@ async fn reconcile_by(
         }
     }
     rows::compare(&account, &readable, at_a_time, &mut report).await?;
+    attempts::compare(&account, &readable, &mut report).await?;
     Ok(report)
 }
 

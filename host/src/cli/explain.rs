@@ -40,11 +40,14 @@ pub struct ExplainArgs {
 /// The coordinates of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At {
-    partition: TopicPartition,
-    offset: i64,
+    /// topic and partition, or file
+    pub partition: TopicPartition,
+    /// offset, or line
+    pub offset: i64,
 }
 
-fn parse_place(text: &str) -> Result<At, String> {
+/// `visits/0/184311`, `visits.ndjson:1042`.
+pub fn parse_place(text: &str) -> Result<At, String> {
     let wrong = || format!("`{text}` names no record: expected TOPIC/PARTITION/OFFSET or FILE:LINE");
     let at = |topic: &str, partition: i32, offset: i64| At { partition: TopicPartition::new(topic, partition), offset };
     if let Some((file, line)) = text.rsplit_once(':') {
@@ -74,18 +77,21 @@ pub fn run(args: &ExplainArgs) -> Result<Verdict> {
         let mut entries = Vec::new();
         let (mut found, mut unseen) = (Vec::new(), Vec::new());
         let head = follow.ledger.head().await?;
-        if let Some(last) = entry_of(&follow.ledger, &args.at, head, |_| true).await? {
-            (found, unseen) = rows_at(&chain.config, &args.at, &follow, last.0).await?;
-            let batches: Vec<String> = found.iter().flat_map(|(_, _, rows)| story::batches(rows)).collect();
-            let number = last.0;
+        let whole = 0..head;
+        if let Some(last) = entry_of(&follow.ledger, &args.at, whole.clone(), |e| e.kind == Kind::Rows).await? {
+            let replays = last.0..follow.ledger.fold().await?.replays.last;
+            let replay = entry_of(&follow.ledger, &args.at, replays, |e| e.kind == Kind::Replay).await?;
+            let numbers = [Some(last.0), replay.map(|(number, _)| number)];
+            (found, unseen) = rows_at(&chain.config, &args.at, &follow, numbers.into_iter().flatten()).await?;
+            let batches: Vec<String> = found.iter().filter_map(|found| story::batch(&found.row)).collect();
             entries.push(last);
-            // rows that are there since before the operator had the record read again
+            // rows of a replay, or from before the operator had the record read again
             for batch in batches {
                 if entries.iter().any(|(_, entry)| entry.id.to_string() == batch) {
                     continue;
                 }
                 let is_its = |entry: &Entry| entry.id.to_string() == batch;
-                entries.extend(entry_of(&follow.ledger, &args.at, number - 1, is_its).await?);
+                entries.extend(entry_of(&follow.ledger, &args.at, whole.clone(), is_its).await?);
             }
         }
         Ok::<_, Error>((entries, found, unseen))
@@ -124,19 +130,24 @@ fn list<'a>(partitions: impl Iterator<Item = &'a TopicPartition>) -> String {
 /// Entries that are held in memory at once while looking for one.
 const LOOK_BACK: u64 = 256;
 
-/// The last entry up to a number that accounts for a record and fits: there are several where the operator had it read again.
+/// The last entry after the one number and up to the other that accounts for a record, or judged it once more, and fits:
+/// there are several where the operator had it read again or replayed.
 async fn entry_of(
     ledger: &Ledger,
     at: &At,
-    mut up_to: u64,
+    numbers: std::ops::Range<u64>,
     fits: impl Fn(&Entry) -> bool,
 ) -> Result<Option<(u64, Arc<Entry>)>> {
-    let covers = |entry: &Entry| {
-        entry.kind == Kind::Rows
-            && entry.ranges.iter().any(|r| r.partition == at.partition && (r.from..r.to).contains(&at.offset))
+    let mut up_to = numbers.end;
+    let covers = |entry: &Entry| match &entry.replay {
+        Some(replay) => replay.spans.iter().any(|r| r.partition == at.partition && (r.from..r.to).contains(&at.offset)),
+        None => {
+            entry.kind == Kind::Rows
+                && entry.ranges.iter().any(|r| r.partition == at.partition && (r.from..r.to).contains(&at.offset))
+        }
     };
-    while up_to > 0 {
-        let after = up_to.saturating_sub(LOOK_BACK);
+    while up_to > numbers.start {
+        let after = up_to.saturating_sub(LOOK_BACK).max(numbers.start);
         let found =
             ledger.entries(after, up_to).await?.into_iter().rev().find(|(_, entry)| covers(entry) && fits(entry));
         if found.is_some() {
@@ -147,17 +158,36 @@ async fn entry_of(
     Ok(None)
 }
 
-/// Rows with their outcome and the place of their table.
-type Found = Vec<(Outcome, String, RecordBatch)>;
+/// A row of the record.
+struct Found {
+    /// whose table it is in
+    outcome: Outcome,
+    /// that table
+    place: String,
+    /// the row alone
+    row: RecordBatch,
+    /// its ordinal within the record
+    ordinal: i32,
+    /// how often it had been judged before
+    attempt: i32,
+    /// whether a later attempt took its place
+    superseded: bool,
+}
 
-/// The rows of a record, in whatever table they are; and the sinks in which nobody can look for them.
-async fn rows_at(config: &Config, at: &At, follow: &Follow, entry: u64) -> Result<(Found, Vec<String>)> {
+/// The rows of a record, in whatever table they are, by ordinal and attempt; and the sinks in which nobody can look for
+/// them. `entries` are those that may have put them there.
+async fn rows_at(
+    config: &Config,
+    at: &At,
+    follow: &Follow,
+    entries: impl Iterator<Item = u64> + Clone,
+) -> Result<(Vec<Found>, Vec<String>)> {
     let sinks = [
         (Outcome::Valid, &config.sinks.valid),
         (Outcome::Error, &config.sinks.error),
         (Outcome::Dlq, &config.sinks.dlq),
     ];
-    let (mut found, mut unseen) = (Vec::new(), Vec::new());
+    let (mut found, mut unseen): (Vec<Found>, _) = (Vec::new(), Vec::new());
     for (outcome, sink) in sinks {
         let SinkKind::Delta(location) = &sink.kind else {
             unseen.push(format!("{outcome} is no table"));
@@ -169,12 +199,14 @@ async fn rows_at(config: &Config, at: &At, follow: &Follow, entry: u64) -> Resul
         }
         let follower = follow.sinks.iter().find(|follower| follower.outcome() == outcome);
         let has_files = |entry: &Entry| entry.sinks.contains_key(&outcome);
-        let waits = match follower {
-            Some(follower) => follower.mark().await?.unwrap_or(0) < entry,
-            None => false,
+        let mark = match follower {
+            Some(follower) => follower.mark().await?.unwrap_or(0),
+            None => u64::MAX,
         };
-        if waits && follow.ledger.entries(entry - 1, entry).await?.iter().any(|(_, entry)| has_files(entry)) {
-            unseen.push(format!("{outcome} does not have entry {entry} yet"));
+        for entry in entries.clone().filter(|entry| mark < *entry) {
+            if follow.ledger.entries(entry - 1, entry).await?.iter().any(|(_, entry)| has_files(entry)) {
+                unseen.push(format!("{outcome} does not have entry {entry} yet"));
+            }
         }
         let topic = at.partition.topic.replace('\'', "''");
         let sql = format!(
@@ -185,7 +217,20 @@ async fn rows_at(config: &Config, at: &At, follow: &Follow, entry: u64) -> Resul
         let place = format!("{} version {}", location.written, table.describe()?.version);
         let session = look::session(&[(outcome.to_string(), &table)].into()).await?;
         let (_, batches) = look::collect(look::query(&session, &sql).await?).await?;
-        found.extend(batches.into_iter().filter(|b| b.num_rows() > 0).map(|b| (outcome, place.clone(), b)));
+        for batch in batches {
+            for row in 0..batch.num_rows() {
+                let row = batch.slice(row, 1);
+                let [ordinal, attempt] = ["_row", "_attempt"].map(|name| story::int(&row, name));
+                found.push(Found { outcome, place: place.clone(), row, ordinal, attempt, superseded: false });
+            }
+        }
+    }
+    found.sort_by_key(|found| (found.ordinal, found.attempt));
+    for next in (1..found.len()).rev() {
+        let (before, later) = (&found[next - 1], &found[next]);
+        // of two rows with the same attempt, the record was read twice: neither took the other's place
+        found[next - 1].superseded =
+            before.ordinal == later.ordinal && (later.superseded || before.attempt < later.attempt);
     }
     Ok((found, unseen))
 }

@@ -11,9 +11,11 @@ use crate::record::TopicPartition;
 
 use super::{Report, Table, thousands};
 
-/// What one rows entry claims.
+/// What one entry with rows claims.
 pub(super) struct Claim {
     pub(super) number: u64,
+    /// of records that other entries account for: its ranges have holes, and its rows are a further attempt
+    pub(super) is_replay: bool,
     pub(super) id: Uuid,
     pub(super) records: u64,
     pub(super) rows: BTreeMap<Outcome, u64>,
@@ -25,7 +27,7 @@ pub(super) struct Claim {
 /// What the whole ledger claims.
 pub(super) struct Account {
     pub(super) fold: Fold,
-    /// the rows entries, by number
+    /// the entries with rows, by number
     pub(super) claims: Vec<Claim>,
     /// per sink the `adopt` entry that last took over a table as it was: what was in it before cannot be proven
     taken_over: BTreeMap<Outcome, (u64, Uuid)>,
@@ -65,7 +67,7 @@ impl Account {
                     }
                     *highest = range.to.max(*highest);
                 }
-                if entry.kind == Kind::Rows {
+                if matches!(entry.kind, Kind::Rows | Kind::Replay) {
                     self.claims.push(claim(n, &entry, report));
                 }
             }
@@ -123,10 +125,10 @@ fn explain(n: u64, entry: &Entry, before: &Fold, report: &mut Report) {
         let partition = &range.partition;
         let at = before.positions.get(partition).map(|position| position.offset);
         let (from, what) = match (entry.kind, at) {
-            (Kind::Rows | Kind::Start, _) => continue,
+            (Kind::Rows | Kind::Start | Kind::Activate, _) => continue,
             (Kind::Gap, _) => (range.from, "given up as lost"),
             (Kind::Adopt | Kind::Reset, Some(at)) => (at, "passed over"),
-            (Kind::Adopt | Kind::Reset, None) | (Kind::Sweep, _) => continue,
+            (Kind::Adopt | Kind::Reset, None) | (Kind::Sweep | Kind::Replay, _) => continue,
         };
         if range.to > from {
             report.given_up += (range.to - from) as u64;
@@ -152,16 +154,25 @@ fn claim(number: u64, entry: &Entry, report: &mut Report) -> Claim {
     if counts.skipped > counts.records {
         report.wrong(format!("entry {number} skipped {} of {} records", counts.skipped, counts.records));
     }
-    let span: i64 = entry.ranges.iter().map(|range| range.to - range.from).sum();
+    let spans = entry.replay.iter().flat_map(|replay| &replay.spans).map(|span| EntryRange {
+        partition: span.partition.clone(),
+        from: span.from,
+        to: span.to,
+        topic_id: None,
+        latest_event_time: None,
+    });
+    let ranges: Vec<EntryRange> = entry.ranges.iter().cloned().chain(spans).collect();
+    let span: i64 = ranges.iter().map(|range| range.to - range.from).sum();
     if counts.records > span.unsigned_abs() {
         report.wrong(format!("entry {number} counts {} records in {span} offsets", counts.records));
     }
     Claim {
         number,
+        is_replay: entry.replay.is_some(),
         id: entry.id,
         records: counts.records.saturating_sub(counts.skipped),
         rows: counts.outcomes.clone(),
-        ranges: entry.ranges.clone(),
+        ranges,
         files: entry
             .sinks
             .iter()

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{Int32Type, SchemaRef, TimestampMicrosecondType};
-use bytes::Bytes;
 
-use super::At;
+use super::{At, Found};
 use crate::chain::{Chain, Judged, dead_key};
 use crate::cli::run::short;
 use crate::cli::text::{Paint, bytes as bytes_text};
@@ -19,7 +18,8 @@ use crate::error::{Error, Result};
 use crate::expect::RULE;
 use crate::ledger::Entry;
 use crate::outcome::{Finding, Outcome, Severity};
-use crate::record::{Batch, Range, RawBatch, RawRecord, Span};
+use crate::record::Batch;
+use crate::stored::{Layout, letters, tables};
 
 /// A record's way.
 pub(super) struct Story<'a> {
@@ -27,7 +27,8 @@ pub(super) struct Story<'a> {
     pub at: &'a At,
     /// those that account for it, the last word first; at least one
     pub entries: &'a [(u64, Arc<Entry>)],
-    pub found: &'a [(Outcome, String, RecordBatch)],
+    /// its rows by ordinal and attempt
+    pub found: &'a [Found],
     /// sinks in which the record could not be looked up, and why
     pub unseen: &'a [String],
     pub paint: Paint,
@@ -41,26 +42,33 @@ impl Story<'_> {
         if self.found.is_empty() {
             text += &self.nowhere();
         }
-        for (outcome, place, rows) in self.found {
-            for row in 0..rows.num_rows() {
-                let name = match outcome {
-                    Outcome::Valid => paint.green("valid"),
-                    Outcome::Error => paint.red("error"),
-                    Outcome::Dlq => paint.yellow("dlq"),
-                };
-                let which = match rows.num_rows() {
-                    1 => String::new(),
-                    n => format!(" · row {} of {n}", row + 1),
-                };
-                let row = rows.slice(row, 1);
-                let (number, entry) = self.entry_of(&row);
-                let generation = short(&entry.generation);
-                text += &format!("→ {name}   {place} · entry {number} · generation {generation}{which}\n");
-                text += &match outcome {
-                    Outcome::Dlq => self.dead(&row),
-                    Outcome::Valid | Outcome::Error => self.findings(&row, entry)?,
-                };
-                text += &self.now(*outcome, &row, entry)?;
+        let ordinals: BTreeSet<i32> = self.found.iter().map(|found| found.ordinal).collect();
+        for found in self.found {
+            let Found { outcome, place, row, ordinal, attempt, superseded } = found;
+            let name = match outcome {
+                Outcome::Valid => paint.green("valid"),
+                Outcome::Error => paint.red("error"),
+                Outcome::Dlq => paint.yellow("dlq"),
+            };
+            let which = match ordinals.len() {
+                1 => String::new(),
+                n => format!(" · row {} of {n}", ordinals.range(..ordinal).count() + 1),
+            };
+            let of_row = self.found.iter().filter(|found| found.ordinal == *ordinal);
+            let again = match (of_row.count(), superseded) {
+                (1, _) if *attempt == 0 => String::new(),
+                (_, true) => format!(" · attempt {attempt}, superseded"),
+                (_, false) => format!(" · attempt {attempt}"),
+            };
+            let (number, entry) = self.entry_of(row);
+            let generation = short(&entry.generation);
+            text += &format!("→ {name}   {place} · entry {number} · generation {generation}{which}{again}\n");
+            text += &match outcome {
+                Outcome::Dlq => self.dead(row),
+                Outcome::Valid | Outcome::Error => self.findings(row, entry)?,
+            };
+            if !superseded {
+                text += &self.now(found, entry)?;
             }
         }
         Ok(text)
@@ -98,7 +106,7 @@ impl Story<'_> {
             SourceKind::Kafka(_) => format!("{} p{} offset {offset}", partition.topic, partition.partition),
             SourceKind::Files(_) | SourceKind::Stdin => format!("{} line {offset}", partition.topic),
         };
-        if let Some((Outcome::Dlq, _, row)) = self.found.first() {
+        if let Some(Found { outcome: Outcome::Dlq, row, .. }) = self.found.first() {
             let time = row.column_by_name("_timestamp").and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
             if let Some(time) =
                 time.filter(|t| t.is_valid(0)).and_then(|t| chrono::DateTime::from_timestamp_micros(t.value(0)))
@@ -158,13 +166,13 @@ impl Story<'_> {
         Ok(text)
     }
 
-    /// What today's generation would say.
-    fn now(&self, outcome: Outcome, row: &RecordBatch, entry: &Entry) -> Result<String> {
-        let unknown = self.unknowable(outcome, row);
-        let judged = self.judge_again(outcome, row)?;
+    /// What today's generation would say, and what brings the row there.
+    fn now(&self, found: &Found, entry: &Entry) -> Result<String> {
+        let Found { outcome, row, .. } = found;
+        let unknown = self.unknowable(*outcome, row, entry);
+        let judged = self.judge_again(*outcome, row)?;
         let mut reasons: Vec<String> = Vec::new();
-        let is_known =
-            |finding: &Finding| !unknown.contains(if &*finding.rule == RULE { &finding.code } else { &finding.rule });
+        let is_known = |finding: &Finding| !unknown.contains(finding.judge());
         for finding in &judged.findings {
             if is_known(finding) {
                 reasons.push(if &*finding.rule == RULE {
@@ -177,13 +185,15 @@ impl Story<'_> {
         reasons.extend(judged.dead.iter().map(dead_key));
         let errs = judged.findings.iter().any(|f| f.severity == Severity::Error && is_known(f));
         let now = match (judged.dead.is_empty(), errs) {
-            (false, _) => Outcome::Dlq,
-            (true, true) => Outcome::Error,
-            (true, false) => Outcome::Valid,
+            _ if judged.counts.skipped > 0 => None,
+            (false, _) => Some(Outcome::Dlq),
+            (true, true) => Some(Outcome::Error),
+            (true, false) => Some(Outcome::Valid),
         };
         let generation = &self.chain.generation;
         let same = if generation.hash == entry.generation { "the same generation" } else { "generation" };
-        let mut text = format!("now    {same} {} would say: {now}", generation.short());
+        let mut text =
+            format!("now    {same} {} would say: {}", generation.short(), now.map_or("skipped", Outcome::as_str));
         if !reasons.is_empty() {
             text += &format!(" ({})", reasons.join(", "));
         }
@@ -191,70 +201,47 @@ impl Story<'_> {
             let names: Vec<&str> = unknown.iter().map(|n| &**n).collect();
             text += &format!("\n       {} not asked: what it reads beside the columns is not stored", names.join(", "));
         }
-        Ok(text + "\n")
+        text += "\n";
+        // a replay sends what everybody could be asked about, and what is another verdict
+        if *outcome != Outcome::Valid && unknown.is_empty() && now.is_some_and(|now| now != *outcome) {
+            text += &format!("then   sluice replay {outcome} --where \"{}\"\n", self.condition());
+        }
+        Ok(text)
     }
 
-    /// Rules and expectations that read something which the tables of judged rows do not store.
-    fn unknowable(&self, outcome: Outcome, row: &RecordBatch) -> BTreeSet<Arc<str>> {
-        if outcome == Outcome::Dlq {
-            return BTreeSet::new();
+    /// The record, as `--where` understands it.
+    fn condition(&self) -> String {
+        let At { partition, offset } = self.at;
+        let topic = partition.topic.replace('\'', "''");
+        match self.chain.config.source.kind {
+            SourceKind::Kafka(_) => {
+                format!("_topic = '{topic}' AND _partition = {} AND _offset = {offset}", partition.partition)
+            }
+            SourceKind::Files(_) | SourceKind::Stdin => format!("_topic = '{topic}' AND _offset = {offset}"),
         }
-        let declared = &self.chain.config.schema.arrow;
-        // what enrichers add is made again
-        let lost = |path: &Arc<str>| {
-            let column = path.split('.').next().unwrap_or(path);
-            let coordinate = matches!(column, "_topic" | "_partition" | "_offset" | "_row" | "_id");
-            !coordinate
-                && row.column_by_name(column).is_none()
-                && (column.starts_with('_') || declared.field_with_name(column).is_ok())
-        };
-        let plugins =
-            self.chain.plugins().filter(|plugin| plugin.reads().iter().any(lost)).map(|plugin| plugin.name().clone());
-        let expectations = self.chain.parts.expectations.reads().filter(|(_, reads)| reads.iter().any(lost));
-        plugins.chain(expectations.map(|(name, _)| name.clone())).collect()
+    }
+
+    /// Rules, expectations and enrichers that read something which the tables of judged rows do not store.
+    fn unknowable(&self, outcome: Outcome, row: &RecordBatch, entry: &Entry) -> BTreeSet<Arc<str>> {
+        let written = entry.sinks.get(&outcome).map(|actions| &actions.schema);
+        let layout = self.layout(outcome);
+        let unasked = self.chain.parts.unasked(|path| layout.is_lost(path, row.schema_ref(), written));
+        unasked.into_keys().collect()
+    }
+
+    fn layout(&self, outcome: Outcome) -> Layout {
+        Layout::new(self.chain, tables::sink(&self.chain.config, outcome), outcome)
     }
 
     fn judge_again(&self, outcome: Outcome, row: &RecordBatch) -> Result<Judged> {
         let mut judge = self.chain.judge()?;
         match outcome {
-            Outcome::Dlq => judge.judge(self.raw(row)),
-            Outcome::Valid | Outcome::Error => {
-                judge.judge_rows(self.batch_of(row, &self.chain.config.schema.arrow)?, Vec::new(), 1, 0)
-            }
+            Outcome::Dlq => judge.judge(letters(row)?),
+            Outcome::Valid | Outcome::Error => judge.judge_rows(self.layout(outcome).batch(row)?, Vec::new(), 1, 0),
         }
     }
 
-    /// A record with these bytes at the coordinates.
-    fn raw(&self, row: &RecordBatch) -> RawBatch {
-        let (key, value) = (binary(row, "_key"), binary(row, "_value"));
-        let mut data = Vec::new();
-        let mut span = |bytes: Option<Vec<u8>>| {
-            bytes.map_or(Span::NULL, |bytes| {
-                let start = data.len() as u32;
-                data.extend_from_slice(&bytes);
-                Span { start, len: bytes.len() as u32 }
-            })
-        };
-        let (key, value) = (span(key), span(value));
-        let timestamp = row.column_by_name("_timestamp").and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
-        let At { partition, offset } = self.at;
-        RawBatch {
-            ranges: vec![Range { partition: partition.clone(), from: *offset, to: offset + 1 }],
-            records: vec![RawRecord {
-                range: 0,
-                offset: *offset,
-                timestamp: timestamp.filter(|t| t.is_valid(0)).map(|t| t.value(0) / 1000),
-                key,
-                value,
-                headers: None,
-                truncated_from: None,
-            }],
-            data: Bytes::from(data),
-            headers: Vec::new(),
-        }
-    }
-
-    /// These columns of a stored row; what the table lacks is null.
+    /// These columns of a stored row by their names, to be shown; what the table lacks is null.
     fn batch_of(&self, row: &RecordBatch, schema: &SchemaRef) -> Result<Batch> {
         let bug = |e| Error::Host(format!("a stored row does not fit the schema: {e}"));
         let columns: Vec<ArrayRef> = schema
@@ -270,7 +257,7 @@ impl Story<'_> {
             columns: RecordBatch::try_new(schema.clone(), columns).map_err(bug)?,
             origin: vec![0],
             ordinal: vec![ordinal.filter(|o| o.is_valid(0)).map_or(0, |o| o.value(0) as u32)],
-            raw: Arc::new(self.raw(row)),
+            raw: Arc::new(letters(row)?),
             pipeline: columns::pipeline_namespace(&self.chain.config.name),
         })
     }
@@ -279,16 +266,14 @@ impl Story<'_> {
     pub fn json(&self) -> Result<serde_json::Value> {
         let At { partition, offset } = self.at;
         let mut rows = Vec::new();
-        for (outcome, place, batch) in self.found {
-            for row in 0..batch.num_rows() {
-                let row = batch.slice(row, 1);
-                let mut object = r#try::columns_json(&row)?;
-                values::mask_json(&mut object, &self.chain.config.mask);
-                object["_outcome"] = outcome.as_str().into();
-                object["_table"] = place.as_str().into();
-                object["_entry"] = self.entry_of(&row).0.into();
-                rows.push(object);
-            }
+        for Found { outcome, place, row, superseded, .. } in self.found {
+            let mut object = r#try::columns_json(row)?;
+            values::mask_json(&mut object, &self.chain.config.mask);
+            object["_outcome"] = outcome.as_str().into();
+            object["_table"] = place.as_str().into();
+            object["_entry"] = self.entry_of(row).0.into();
+            object["_superseded"] = (*superseded).into();
+            rows.push(object);
         }
         let (number, entry) = self.last();
         Ok(serde_json::json!({
@@ -308,9 +293,15 @@ fn binary(row: &RecordBatch, name: &str) -> Option<Vec<u8>> {
     column.is_valid(0).then(|| column.as_binary::<i32>().value(0).to_vec())
 }
 
-/// `_batch` of stored rows.
-pub(super) fn batches(rows: &RecordBatch) -> Vec<String> {
-    (0..rows.num_rows()).filter_map(|row| string(&rows.slice(row, 1), "_batch")).collect()
+/// `_batch` of a stored row.
+pub(super) fn batch(row: &RecordBatch) -> Option<String> {
+    string(row, "_batch")
+}
+
+/// A number of a stored row, 0 where there is none.
+pub(super) fn int(row: &RecordBatch, name: &str) -> i32 {
+    let column = row.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int32Type>());
+    column.filter(|column| column.is_valid(0)).map_or(0, |column| column.value(0))
 }
 
 /// `_findings` of a stored row.
