@@ -607,9 +607,11 @@ fn first_pipeline_of_the_reference_is_understood() {
                         detail: 512,
                         log_lines: 10,
                         component: 33554432,
+                        compile: 60s,
                         call_rows: 4096,
                         call_bytes: 1048576,
                     },
+                    wasi: None,
                     on_failure: Stop,
                     max_failures: MaxFailures {
                         count: 10,
@@ -638,9 +640,11 @@ fn first_pipeline_of_the_reference_is_understood() {
                         detail: 512,
                         log_lines: 10,
                         component: 33554432,
+                        compile: 60s,
                         call_rows: 4096,
                         call_bytes: 1048576,
                     },
+                    wasi: None,
                     on_failure: Stop,
                     max_failures: MaxFailures {
                         count: 10,
@@ -687,6 +691,12 @@ fn first_pipeline_of_the_reference_is_understood() {
             },
             mask: [],
             metrics: Default,
+            admin: None,
+            shadow: Rules {
+                promote_after: None,
+                max_flips: 0.0,
+                max_errors: None,
+            },
             sources: {
                 "BASE/sluice.toml",
                 "BASE/visits.sql",

@@ -18,8 +18,8 @@ fn survives(point: &str, pass: u32) {
 #[test]
 fn every_named_step_survives_a_kill() {
     for point in sluice_host::crash::POINTS {
-        // checkpoints are rare; their test is the ledger's own
-        if point.starts_with("checkpoint/") {
+        // checkpoints are rare, their test is the ledger's own; generations change in the tests of `reload`
+        if point.starts_with("checkpoint/") || point.starts_with("activate/") {
             continue;
         }
         survives(point, 1);

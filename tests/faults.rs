@@ -78,7 +78,7 @@ fn run_on(project: &Project, store: Arc<dyn ObjectStore>, mut landed: impl FnMut
     let follow = Follow { ledger: Arc::new(ledger), sinks: sinks.into(), runtime: runtime.handle().clone() };
     let SourceKind::Files(patterns) = &config.source.kind else { panic!("the source is no files") };
     let mut source = FilesSource::new(&config.base, patterns, config.source.max_record)?;
-    let pipeline = Pipeline::open(chain, follow.clone(), Stop::default())?;
+    let pipeline = Pipeline::open(chain, follow.clone(), Stop::default(), Arc::default())?;
     let options = Options { until_end: true, workers: 1 };
     pipeline.run(&mut source, &options, &mut |happening| {
         if let Happening::Landed(entry, _) = happening {

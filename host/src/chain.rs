@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array, BooleanArray};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::columns;
 use crate::component;
-use crate::config::{Config, EnrichConfig, Judges, Mistakes, PluginCode, PluginConfig};
+use crate::config::{Config, EnrichConfig, Judges, Mistakes, PluginCode, PluginConfig, Variables};
 use crate::decode::JsonDecoder;
 use crate::error::{Doing, Error, Result};
 use crate::expect::{self, Declared, Expectations, Planner, Skip, SqlEnricher, SqlMistake};
@@ -27,7 +28,9 @@ use crate::ledger::Counts;
 use crate::outcome::{Dead, Finding, Outcome, Stage, route};
 use crate::plugin::{self, Breaker, Caller, Engine, FINDING, Plugin, Tally};
 use crate::record::{Batch, RawBatch};
+use crate::script::Script;
 
+mod asked;
 mod rows;
 
 use rows::{Author, Rows};
@@ -47,6 +50,8 @@ pub struct Chain {
     pub generation: Generation,
     /// what runs
     pub parts: Parts,
+    /// what compiled its components, and will compile those of the next generation
+    pub engine: Engine,
     namespace: Uuid,
 }
 
@@ -157,7 +162,7 @@ impl Parts {
         match loaded {
             Ok((plugin, code)) => {
                 self.plugins.push(plugin.clone());
-                self.codes.push(Code { name: config.name.clone(), bytes: code.into() });
+                self.codes.push(Code { name: config.name.clone(), bytes: code });
                 Some(Step { plugin, breaker: Arc::new(Breaker::new(config.max_failures, config.on_failure)) })
             }
             Err(error) => {
@@ -166,7 +171,15 @@ impl Parts {
                 if let Some(cause) = cause.filter(|cause| !title.contains(cause)) {
                     title = format!("{title}: {cause}");
                 }
-                mistakes.push(config.place.clone(), title, "", "");
+                let is_shown = match &config.code {
+                    PluginCode::Script(script) => {
+                        script.explain(&title, &format!("{kind} `{}`", config.name), mistakes)
+                    }
+                    PluginCode::Wasm(..) | PluginCode::Builtin(_) | PluginCode::Stored(..) => false,
+                };
+                if !is_shown {
+                    mistakes.push(config.place.clone(), title, "", "");
+                }
                 None
             }
         }
@@ -187,9 +200,18 @@ impl Chain {
     /// Reads a pipeline file and loads everything that it names: SQL is planned, components are compiled, configured and
     /// checked. All mistakes come at once. `cache` holds compiled components.
     pub fn load(file: &Path, cache: Option<&Path>) -> Result<Chain> {
-        let engine = Engine::new(cache.map(Path::to_path_buf))?;
+        Chain::load_with(file, Engine::new(cache.map(Path::to_path_buf))?)
+    }
+
+    /// As [`Chain::load`], with an engine that may have compiled some of it already.
+    pub fn load_with(file: &Path, engine: Engine) -> Result<Chain> {
+        Chain::load_given(file, engine, &|name| std::env::var(name).ok())
+    }
+
+    /// As [`Chain::load_with`], with `${NAME}` looked up in `variables`.
+    pub fn load_given(file: &Path, engine: Engine, variables: Variables<'_>) -> Result<Chain> {
         let mut parts = None;
-        let config = Config::load_with(file, &|name| std::env::var(name).ok(), &mut |judges, mistakes| {
+        let config = Config::load_with(file, variables, &mut |judges, mistakes| {
             parts = Some(Parts::load(&engine, judges, mistakes));
         })?;
         let parts = parts.ok_or_else(|| Error::Host("a pipeline without mistakes was not loaded".into()))?;
@@ -202,7 +224,19 @@ impl Chain {
             namespace: columns::pipeline_namespace(&config.name),
             config: Arc::new(config),
             parts,
+            engine,
         })
+    }
+
+    /// A stored generation at work again, in the pipeline of `today`: its connections and locations, and nothing else of it.
+    /// `engine` may have the code compiled already.
+    pub fn revive(generation: Generation, today: &Config, engine: &Engine) -> Result<Chain> {
+        let config = generation.revive(today)?;
+        let mut mistakes = config.mistakes();
+        let parts = Parts::load(engine, &config.judges(), &mut mistakes);
+        mistakes.into_result()?;
+        let namespace = columns::pipeline_namespace(&config.name);
+        Ok(Chain { config: Arc::new(config), generation, parts, engine: engine.clone(), namespace })
     }
 
     /// A judge for one thread.
@@ -229,19 +263,32 @@ impl Chain {
         self.parts.plugins.iter()
     }
 
+    /// Every component and its code, enrichers first.
+    pub fn components(&self) -> impl Iterator<Item = (&Arc<Plugin>, &[u8])> {
+        self.parts.plugins.iter().zip(self.parts.codes.iter().map(|code| &code.bytes[..]))
+    }
+
     /// Declared columns, then added ones.
     pub fn schema(&self) -> &SchemaRef {
         &self.parts.schema
     }
 }
 
-fn code_of(config: &PluginConfig) -> Result<Vec<u8>> {
+fn code_of(config: &PluginConfig) -> Result<Bytes> {
     match &config.code {
-        PluginCode::Wasm(written, path) => std::fs::read(path).doing(|| format!("cannot read {written}")),
-        PluginCode::Builtin(name) => component::builtin(name).unwrap_or_else(|| {
-            let known = component::BUILTINS.join(", ");
-            Err(Error::Config(format!("there is no ready-made component `{name}`; there are: {known}")))
-        }),
+        PluginCode::Wasm(written, path) => {
+            std::fs::read(path).map(Bytes::from).doing(|| format!("cannot read {written}"))
+        }
+        PluginCode::Script(Script { engine: Some(engine), .. }) => Ok(engine.clone()),
+        PluginCode::Script(script) => component::engine(script.language),
+        PluginCode::Stored(_, bytes) => Ok(bytes.clone()),
+        PluginCode::Builtin(name) => component::builtin(name).map_or_else(
+            || {
+                let known = component::BUILTINS.join(", ");
+                Err(Error::Config(format!("there is no ready-made component `{name}`; there are: {known}")))
+            },
+            |code| code.map(Bytes::from),
+        ),
     }
 }
 
@@ -365,6 +412,28 @@ impl Judge {
         self.judge_batch(batch, dead, counts, Bound { bytes: RECORD, cuts: false })?.ok_or_else(uncut)
     }
 
+    /// The same for many rows, each of a record of its own: in as many pieces as it takes.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn judge_stored(&mut self, batch: Batch) -> Result<Vec<Judged>> {
+        let mut waiting = vec![batch];
+        let mut done = Vec::new();
+        while let Some(batch) = waiting.pop() {
+            let cuts = batch.len() > 1;
+            let bound = Bound { bytes: if cuts { PIECE } else { RECORD }, cuts };
+            let counts = Counts { records: batch.len() as u64, ..Counts::default() };
+            match self.judge_batch(batch.clone(), Vec::new(), counts, bound)? {
+                Some(judged) => done.push(judged),
+                None => {
+                    let (all, half) = (batch.len(), batch.len() / 2);
+                    waiting.extend([batch.part(half..all), batch.part(0..half)]); // the last is the next
+                }
+            }
+        }
+        Ok(done)
+    }
+
     /// `None` where the batch is to be cut.
     fn judge_batch(
         &mut self,
@@ -455,7 +524,7 @@ fn author(plugin: &Plugin) -> Author {
     (plugin.name().clone(), plugin.digest().clone())
 }
 
-fn count(counts: &mut Counts, outcomes: &[Outcome], findings: &[Finding], dead: &[Dead]) {
+pub(crate) fn count(counts: &mut Counts, outcomes: &[Outcome], findings: &[Finding], dead: &[Dead]) {
     let errors = outcomes.iter().filter(|o| **o == Outcome::Error).count() as u64;
     counts.rows = (outcomes.len() + dead.len()) as u64;
     for (outcome, n) in

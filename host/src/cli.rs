@@ -17,24 +17,33 @@ use crate::plugin::Engine;
 use crate::telemetry::{self, LogFormat};
 
 pub mod adopt;
+pub mod bench;
 pub mod build;
+pub mod capture;
 pub mod check;
 pub mod demo;
+pub mod diff;
 pub mod explain;
 pub mod generate;
+pub mod history;
+pub mod init;
 pub mod inspect;
 pub mod maintain;
+pub mod new;
 pub mod open;
 pub mod reconcile;
+pub mod replay;
 pub mod reset;
+pub mod rollback;
 pub mod run;
+pub mod shadow;
 pub mod show;
 pub mod summary;
 pub mod test;
 pub mod text;
 pub mod top;
 pub mod r#try;
-mod values;
+pub(crate) mod values;
 
 /// A quality gate for streams: rules between Kafka or files and Delta Lake.
 ///
@@ -56,22 +65,32 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done or stopped cleanly, whatever was rejected; 1 a check said no \
-(check, test, reconcile, run --fail-on); 2 could not start or finish.";
+(check, test, diff, reconcile, run --fail-on); 2 could not start or finish.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoArgs),
+    Init(init::InitArgs),
     Generate(generate::GenerateArgs),
     Try(r#try::TryArgs),
     Check(check::CheckArgs),
     Test(test::TestArgs),
+    New(new::NewArgs),
     Build(build::BuildArgs),
+    Bench(bench::BenchArgs),
+    Capture(capture::CaptureArgs),
     Run(run::RunArgs),
     Top(top::TopArgs),
     Show(show::ShowArgs),
     Explain(explain::ExplainArgs),
     Inspect(inspect::InspectArgs),
     Reconcile(reconcile::ReconcileArgs),
+    Diff(diff::DiffArgs),
+    History(history::HistoryArgs),
+    Shadow(shadow::ShadowArgs),
+    Promote(shadow::PromoteArgs),
+    Rollback(rollback::RollbackArgs),
+    Replay(replay::ReplayArgs),
     Maintain(maintain::MaintainArgs),
     Adopt(adopt::AdoptArgs),
     Reset(reset::ResetArgs),
@@ -122,7 +141,7 @@ pub fn main_with(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCod
                 LogFormat::Text => complain(&error),
                 // whoever reads logs by machine reads this one, too
                 LogFormat::Json => {
-                    tracing::error!(error = sentence(&error), blame = ?error.blame(), "sluice cannot go on")
+                    tracing::error!(error = error.sentence(), blame = ?error.blame(), "sluice cannot go on")
                 }
             }
             ExitCode::from(2)
@@ -140,20 +159,33 @@ fn end_with_the_reader() {
 fn dispatch(command: &Command) -> Result<Verdict> {
     match command {
         Command::Demo(args) => demo::run(args),
+        Command::Init(args) => init::run(args),
         Command::Generate(args) => generate::run(args).map(|()| Verdict::Done),
         Command::Try(args) => r#try::run(args),
         Command::Check(args) => {
             let engine = Engine::new(open::compiled_cache())?;
+            if check::plugin::is_plugin(&args.file) {
+                return check::plugin::run(args, &engine);
+            }
             check::run(args, &mut |judges, mistakes| drop(Parts::load(&engine, judges, mistakes)))
         }
         Command::Test(args) => test::run(args),
+        Command::New(args) => new::run(args).map(|()| Verdict::Done),
         Command::Build(args) => build::run(args).map(|()| Verdict::Done),
+        Command::Bench(args) => bench::run(args).map(|()| Verdict::Done),
+        Command::Capture(args) => capture::run(args).map(|()| Verdict::Done),
         Command::Run(args) => run::run(args),
         Command::Top(args) => top::run(args).map(|()| Verdict::Done),
         Command::Show(args) => show::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Reconcile(args) => reconcile::run(args, &Config::load(&args.file)?, &open::runtime()?),
+        Command::History(args) => history::run(args),
+        Command::Shadow(args) => shadow::run(args),
+        Command::Promote(args) => shadow::promote(args),
+        Command::Rollback(args) => rollback::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Maintain(args) => maintain::run(args, &Config::load(&args.file)?, &open::runtime()?),
         Command::Adopt(args) => {
             let chain = open::chain(&args.file)?;
@@ -166,29 +198,13 @@ fn dispatch(command: &Command) -> Result<Verdict> {
     }
 }
 
-/// The error with every cause that adds something.
-fn sentence(error: &Error) -> String {
-    use std::fmt::Write;
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            let _ = write!(text, ": {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
-}
-
 /// One sentence on standard error.
 fn complain(error: &Error) {
-    let text = sentence(error);
     match error {
         Error::Mistakes(mistakes) => {
             check::complain(mistakes);
         }
-        _ if std::io::stderr().is_terminal() => eprintln!("\x1b[1;31merror\x1b[0m: {text}"),
-        _ => eprintln!("error: {text}"),
+        _ if std::io::stderr().is_terminal() => eprintln!("\x1b[1;31merror\x1b[0m: {}", error.sentence()),
+        _ => eprintln!("error: {}", error.sentence()),
     }
 }

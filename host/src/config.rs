@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::outcome::Severity;
 use crate::schema::Schema;
+use crate::script::Script;
 
 pub mod defaults;
 mod expand;
@@ -26,7 +27,9 @@ pub mod suggest;
 pub mod units;
 
 pub use expand::Variables;
+pub(crate) use hide::is_secret;
 pub use mistakes::{Mistake, Mistakes, Place, Sources};
+pub(crate) use plugin::is_name;
 pub use source::Properties;
 
 /// A pipeline as it is meant: checked, expanded, with every default filled in.
@@ -60,6 +63,10 @@ pub struct Config {
     pub mask: Vec<String>,
     /// where metrics are served
     pub metrics: Listen,
+    /// where a running host is asked to change; nowhere unless the pipeline file says so
+    pub admin: Option<AdminConfig>,
+    /// what ends a shadow without an operator
+    pub shadow: crate::shadow::Rules,
     /// the texts that places point into
     pub sources: Sources,
 }
@@ -94,6 +101,28 @@ impl Config {
         let config = read::pipeline(&text, &mut reader, further);
         reader.mistakes.into_result()?;
         config.ok_or_else(|| Error::Host(format!("{} was refused without a reason", path.display())))
+    }
+
+    /// This configuration in all that judges, and `today`'s in all else: connections, locations, sinks, when a commit is due.
+    /// Those belong to a run and not to a generation.
+    pub fn within(&self, today: &Config) -> Config {
+        let judging = self.clone();
+        let source = SourceConfig {
+            skip: judging.source.skip,
+            max_record: judging.source.max_record,
+            unknown_fields: judging.source.unknown_fields,
+            ..today.source.clone()
+        };
+        Config {
+            source,
+            schema: judging.schema,
+            event_time: judging.event_time,
+            enrich: judging.enrich,
+            expect: judging.expect,
+            rules: judging.rules,
+            sources: judging.sources,
+            ..today.clone()
+        }
     }
 
     /// What judges in this pipeline.
@@ -251,6 +280,8 @@ pub struct PluginConfig {
     pub config: serde_json::Value,
     /// what it may use
     pub limits: Limits,
+    /// what it may import of WASI
+    pub wasi: Wasi,
     /// what happens when it fails beyond its budget
     pub on_failure: OnFailure,
     /// the budget: failures within a time
@@ -264,6 +295,20 @@ pub enum PluginCode {
     Wasm(String, PathBuf),
     /// a ready-made one, embedded in the binary
     Builtin(String),
+    /// a text that a ready-made engine judges by
+    Script(Script),
+    /// one that a generation was stored with: its digest, and the component
+    Stored(String, bytes::Bytes),
+}
+
+/// What a component may import of WASI 0.2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wasi {
+    /// nothing: it is refused with the import's name
+    #[default]
+    None,
+    /// all of it, with nothing behind it
+    Inert,
 }
 
 /// What one plugin may use. Every default stands in `config/defaults.rs`, with its reason.
@@ -285,6 +330,8 @@ pub struct Limits {
     pub log_lines: u32,
     /// bytes of the component
     pub component: usize,
+    /// wall-clock time that compiling it may take; not part of a generation, as no verdict depends on it
+    pub compile: Duration,
     /// rows passed in one call at most
     pub call_rows: usize,
     /// bytes of columns passed in one call at most (a single larger row is passed alone)
@@ -363,6 +410,22 @@ pub enum Listen {
     At(String),
     /// nowhere
     Off,
+}
+
+/// `[admin]`: where a running host is asked to change, and by whom.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// `host:port`
+    pub listen: String,
+    /// whoever knows it may
+    pub token: String,
+}
+
+/// Without the token.
+impl fmt::Debug for AdminConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminConfig").field("listen", &self.listen).finish_non_exhaustive()
+    }
 }
 
 /// When a commit is due: whatever comes first.

@@ -3,7 +3,8 @@
 //! Compiled out of release builds. `SLUICE_CRASH_AT=append/created` aborts at the first pass of that point,
 //! `append/created:3` at the third; `SLUICE_STOP_AT` likewise stops there until it gets a SIGCONT.
 
-/// The named steps of Write, Append and Apply, in their order; the crash tests go through all of them.
+/// The named steps of Write, Append and Apply, in their order, which the crash tests go through; then those that an
+/// ordinary run does not pass.
 pub const POINTS: &[&str] = &[
     "write/first-file-open",
     "write/files-durable",
@@ -13,6 +14,8 @@ pub const POINTS: &[&str] = &[
     "apply/after-valid",
     "apply/after-error",
     "apply/after-dlq",
+    "activate/stored",
+    "activate/appended",
     "checkpoint/before",
     "checkpoint/after",
 ];

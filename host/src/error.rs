@@ -69,6 +69,28 @@ impl Error {
         }
     }
 
+    /// All of it in one line, with every cause that adds something; of several mistakes the first, and how many there are.
+    pub fn sentence(&self) -> String {
+        use std::fmt::Write;
+        let mut text = match self {
+            Error::Mistakes(mistakes) => return mistakes.sentence(),
+            Error::Config(_)
+            | Error::Plugin { .. }
+            | Error::Environment { .. }
+            | Error::Diverged(_)
+            | Error::Host(_) => self.to_string(),
+        };
+        let mut cause = std::error::Error::source(self);
+        while let Some(inner) = cause {
+            let inner_text = inner.to_string();
+            if !text.contains(&inner_text) {
+                let _ = write!(text, ": {inner_text}");
+            }
+            cause = inner.source();
+        }
+        text
+    }
+
     /// An [`Error::Environment`]: `doing` is what was tried, with its place.
     pub fn environment(doing: impl Display, source: impl Into<Source>) -> Self {
         Error::Environment { doing: doing.to_string(), source: source.into() }

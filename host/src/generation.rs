@@ -17,10 +17,13 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde_json::{Value, json};
 
-use crate::config::{Config, EnrichConfig, OnFailure, PluginConfig, UnknownFields};
+use crate::config::{Config, EnrichConfig, OnFailure, PluginCode, PluginConfig, UnknownFields, Wasi};
 use crate::error::{Error, Result};
 use crate::ledger::seal::digest;
 use crate::store::{failed, shown};
+
+mod changes;
+mod revive;
 
 /// Version of the judgement's form; part of the hash.
 const FORMAT: u32 = 1;
@@ -35,7 +38,7 @@ pub struct Generation {
     pub hash: String,
     /// what judges
     pub judgement: Value,
-    /// digest → schema text or component
+    /// digest → schema text, script or component
     pub objects: BTreeMap<String, Bytes>,
 }
 
@@ -44,7 +47,7 @@ pub struct Generation {
 pub struct Code {
     /// its name in the pipeline file
     pub name: Arc<str>,
-    /// the component
+    /// the component; of a script its engine
     pub bytes: Bytes,
 }
 
@@ -63,7 +66,14 @@ impl Generation {
         let mut codes = plugins.iter();
         let mut plugin = |plugin: &PluginConfig| -> Result<Value> {
             match codes.next() {
-                Some(code) if code.name == plugin.name => Ok(judging_plugin(plugin, &keep(&code.bytes))),
+                Some(code) if code.name == plugin.name => {
+                    let mut judging = judging_plugin(plugin, &keep(&code.bytes));
+                    if let PluginCode::Script(script) = &plugin.code {
+                        let text = keep(&Bytes::copy_from_slice(script.text.as_bytes()));
+                        judging["script"] = json!({"language": script.language.key(), "text": text});
+                    }
+                    Ok(judging)
+                }
                 _ => Err(Error::Host(format!("plugin `{}` is part of a generation without its code", plugin.name))),
             }
         };
@@ -168,7 +178,7 @@ pub fn short(hash: &str) -> &str {
 
 fn judging_plugin(plugin: &PluginConfig, code: &str) -> Value {
     let limits = &plugin.limits;
-    json!({
+    let mut judging = json!({
         "name": &*plugin.name,
         "code": code,
         "config": plugin.config,
@@ -189,7 +199,12 @@ fn judging_plugin(plugin: &PluginConfig, code: &str) -> Value {
             OnFailure::DeadLetter => "dead-letter",
         },
         "max_failures": {"count": plugin.max_failures.count, "within_ns": nanos(plugin.max_failures.within)},
-    })
+    });
+    match plugin.wasi {
+        Wasi::None => {} // said nowhere, so that generations keep the hashes that they had before there was a choice
+        Wasi::Inert => judging["wasi"] = "inert".into(),
+    }
+    judging
 }
 
 fn nanos(duration: std::time::Duration) -> u64 {
@@ -204,7 +219,8 @@ fn column(field: &Field) -> Value {
 fn named(judgement: &Value) -> BTreeSet<String> {
     let steps = judgement["enrich"].as_array().into_iter().flatten();
     let rules = judgement["rules"].as_object().into_iter().flat_map(|rules| rules.values());
-    let codes = steps.chain(rules).filter_map(|plugin| plugin["code"].as_str());
+    let codes = steps.chain(rules).flat_map(|plugin| [&plugin["code"], &plugin["script"]["text"]]);
+    let codes = codes.filter_map(Value::as_str);
     codes.chain(judgement["schema"]["text"].as_str()).map(str::to_owned).collect()
 }
 

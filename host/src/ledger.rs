@@ -123,6 +123,11 @@ impl Ledger {
         Ok(seen.fold.clone())
     }
 
+    /// Hash of the generation in force, as far as this handle has read.
+    pub async fn active(&self) -> Option<String> {
+        self.seen.lock().await.fold.active.clone()
+    }
+
     /// Reads to the head: the identity of the table that the ledger binds to an outcome.
     pub async fn bound(&self, outcome: Outcome) -> Result<Option<String>> {
         let mut seen = self.seen.lock().await;

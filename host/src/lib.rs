@@ -9,8 +9,11 @@
 //! ```
 //!
 //! Modules in reading order: [`record`] (the nouns), [`pipeline`] (the loop), [`source`], [`decode`], [`columns`],
-//! [`expect`], [`plugin`], [`chain`], [`outcome`], [`ledger`], [`sink`], [`store`]; beside them [`config`], [`schema`],
-//! [`generation`], [`maintain`], [`memory`], [`error`], [`telemetry`]; the commands stand in [`cli`].
+//! [`expect`], [`plugin`], [`chain`], [`outcome`], [`ledger`], [`sink`], [`store`]; history again: [`stored`], [`compare`],
+//! [`pipeline::replay`]; how it changes over time: [`generation`], [`reload`], [`shadow`], [`admin`]; beside them [`config`],
+//! [`schema`], [`script`], [`maintain`], [`memory`], [`error`],
+//! [`telemetry`]; the commands stand in [`cli`], and what they need to develop a pipeline without running it in [`init`],
+//! [`cases`], [`capture`] and [`workbench`].
 //!
 //! # Invariants
 //! - Only [`plugin`] knows that Wasm exists, and one file, `plugin/bindings.rs`, names WIT types.
@@ -20,9 +23,13 @@
 //! - A guest gets nothing that is not in `wit/`. Guests never run on an async thread.
 //! - One poison record costs one record.
 
+pub mod admin;
+pub mod capture;
+pub mod cases;
 pub mod chain;
 pub mod cli;
 pub mod columns;
+pub mod compare;
 pub mod component;
 pub mod config;
 pub mod crash;
@@ -33,16 +40,24 @@ pub mod expect;
 mod fuzz;
 pub mod generate;
 pub mod generation;
+pub mod init;
 pub mod ledger;
 pub mod maintain;
 pub mod memory;
+pub mod new;
 pub mod outcome;
 pub mod pipeline;
 pub mod plugin;
 pub mod reconcile;
 pub mod record;
+pub mod reference;
+pub mod reload;
 pub mod schema;
+pub mod script;
+pub mod shadow;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod stored;
 pub mod telemetry;
+pub mod workbench;

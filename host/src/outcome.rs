@@ -45,6 +45,23 @@ pub struct Finding {
     pub detail: Option<String>,
 }
 
+impl Finding {
+    /// `expect/has-user`, `consent/login-exposed`: under what it is counted.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.rule, self.code)
+    }
+
+    /// Who objects, by the name that a user gave: of an expectation or of a rule.
+    pub fn judge(&self) -> &Arc<str> {
+        if &*self.rule == crate::expect::RULE { &self.code } else { &self.rule }
+    }
+
+    /// Whether it sends its row to the error sink.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
 /// Where in its way a record died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -17,11 +17,11 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
-use uuid::Uuid;
 
 use crate::chain::Chain;
 use crate::config::EnrichConfig;
 use crate::error::{Error, Result};
+use crate::ledger::entry::Cause;
 use crate::ledger::{Appended, Counts, Entry, Kind};
 use crate::outcome::Outcome;
 use crate::plugin::PROBES;
@@ -29,8 +29,11 @@ use crate::record::{Positions, TopicPartition};
 use crate::source::Source;
 use crate::telemetry::Metrics;
 
+mod beside;
 mod commit;
 mod intake;
+mod judging;
+pub mod replay;
 pub mod shape;
 mod turn;
 pub mod worker;
@@ -38,6 +41,8 @@ pub mod worker;
 use commit::{Closed, Committed, Committer, Lagging};
 pub use commit::{Follow, Landed};
 use intake::{Gate, Offered, Shared, Word};
+use judging::Judging;
+pub use judging::{Activated, Swap, activate_stopped};
 use turn::{Done, Loop, Work, calmly, work_off};
 pub use worker::Example;
 use worker::{Place, Worker};
@@ -66,6 +71,8 @@ pub struct Ran {
     pub head: Option<u64>,
     /// entries that it appended
     pub entries: u64,
+    /// hash of the generation that judged last
+    pub generation: String,
     /// the first dead letter of each kind
     pub examples: BTreeMap<String, Example>,
 }
@@ -90,25 +97,9 @@ impl Stop {
         self.0.store(true, Ordering::SeqCst);
     }
 
-    fn is_asked(&self) -> bool {
+    /// Whether it was asked to stop.
+    pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::SeqCst)
-    }
-}
-
-/// An entry of this process that says nothing yet.
-pub(crate) fn entry(kind: Kind, generation: &str) -> Entry {
-    Entry {
-        format: crate::ledger::entry::FORMAT,
-        id: Uuid::now_v7(),
-        at: chrono::Utc::now(),
-        kind,
-        generation: generation.to_owned(),
-        references: BTreeMap::new(),
-        ranges: Vec::new(),
-        counts: Counts::default(),
-        sinks: BTreeMap::new(),
-        tables: BTreeMap::new(),
-        swept: Vec::new(),
     }
 }
 
@@ -123,35 +114,27 @@ fn patience(chain: &Chain) -> Duration {
 
 /// A pipeline that is ready to run: tables exist, the ledger is read, every sink has caught up.
 pub struct Pipeline {
-    chain: Arc<Chain>,
+    judging: Arc<Judging>,
     follow: Follow,
-    stop: Stop,
-    metrics: Arc<Metrics>,
-    schemas: BTreeMap<Outcome, serde_json::Value>,
+    shared: Arc<Shared>,
     lagging: Lagging,
     /// the ledger's last entry, in every sink
     head: u64,
 }
 
 impl Pipeline {
-    /// Stores the generation, creates missing tables and brings every sink up to the ledger's head. `stop` ends the run from elsewhere.
-    pub fn open(chain: Arc<Chain>, follow: Follow, stop: Stop) -> Result<Pipeline> {
+    /// Stores the generation, creates missing tables and brings every sink up to the ledger's head. `stop` ends the run from elsewhere,
+    /// `metrics` hear what happens.
+    pub fn open(chain: Arc<Chain>, follow: Follow, stop: Stop, metrics: Arc<Metrics>) -> Result<Pipeline> {
         let fold = follow.runtime.block_on(follow.ledger.fold())?;
         let mut tables = BTreeMap::new();
-        let mut schemas = BTreeMap::new();
         let mut missing = Vec::new();
-        let sinks = &chain.config.sinks;
+        let mut shapers: BTreeMap<_, _> = judging::shapers(&chain)?.into_iter().map(|s| (s.outcome(), s)).collect();
         for sink in &follow.sinks {
             let outcome = sink.outcome();
-            let config = match outcome {
-                Outcome::Valid => &sinks.valid,
-                Outcome::Error => &sinks.error,
-                Outcome::Dlq => &sinks.dlq,
-            };
-            let shaper = shape::Shaper::new(outcome, config, chain.schema())?;
+            let Some(shaper) = shapers.remove(&outcome) else { continue };
             // also where the table is bound: an entry that does not fit it could never be applied
             follow.runtime.block_on(sink.check(shaper.schema()))?;
-            schemas.insert(outcome, crate::sink::delta::delta_schema(shaper.schema())?);
             if !fold.tables.contains_key(&outcome) {
                 let mark = follow.runtime.block_on(sink.mark())?.unwrap_or(0);
                 if mark > fold.head {
@@ -174,26 +157,30 @@ impl Pipeline {
             tables.insert(sink.outcome(), follow.runtime.block_on(sink.create(shaper.schema()))?);
         }
         if !tables.is_empty() {
-            let start = Entry { tables, ..entry(Kind::Start, &chain.generation.hash) };
+            let start = Entry { tables, ..Entry::new(Kind::Start, &chain.generation.hash) };
             if let Appended::Moved { .. } = follow.runtime.block_on(follow.ledger.append(&start))? {
                 return Err(Error::Host("an entry without partitions cannot find them moved".into()));
             }
         }
+        let before = follow.fold()?.active;
+        if before.as_ref().is_some_and(|active| *active != chain.generation.hash) {
+            judging::activate(&follow, chain.clone(), Cause::File)?;
+        }
         let (fold, applied) = follow.catch_up()?;
+        let shared = Shared::new(stop, metrics);
+        chain.generation.hash.clone_into(&mut intake::lock(&shared.turn).judging);
         Ok(Pipeline {
-            chain,
+            judging: Arc::new(Judging::new(chain)?),
             follow,
-            stop,
-            metrics: Arc::default(),
-            schemas,
+            shared: Arc::new(shared),
             lagging: Lagging::new(fold.head, applied),
             head: fold.head,
         })
     }
 
-    /// Tells these numbers what happens.
-    pub fn measured(self, metrics: Arc<Metrics>) -> Pipeline {
-        Pipeline { metrics, ..self }
+    /// Puts other generations in force while it runs.
+    pub fn swap(&self) -> Swap {
+        Swap { shared: self.shared.clone(), follow: self.follow.clone() }
     }
 
     /// Runs until the source ends or [`Stop::stop`]; everything that was consumed is committed on return.
@@ -210,31 +197,18 @@ impl Pipeline {
             .filter_map(|&outcome| self.follow.sinks.iter().find(|s| s.outcome() == outcome))
             .map(|sink| Place { outcome: sink.outcome(), target: sink.files() })
             .collect();
-        let generation = self.chain.generation.hash.clone();
-        let metrics = self.metrics;
-        metrics.judges(&self.chain);
+        let (shared, chain) = (self.shared, &self.judging.chain);
+        let metrics = shared.metrics.clone();
+        metrics.judges(chain);
         metrics.bounds(workers, QUEUE + workers * 2 + 1, intake::MOST_BYTES);
         metrics.caught_up(self.head);
-        metrics.health.running(patience(&self.chain));
-        let shared = Arc::new(Shared::new(self.stop, metrics.clone()));
-        let gate = Gate {
-            shared: shared.clone(),
-            batches,
-            words: words.clone(),
-            follow: self.follow.clone(),
-            generation: generation.clone(),
-        };
-        let committer = Committer {
-            follow: self.follow.clone(),
-            shared: shared.clone(),
-            generation,
-            schemas: self.schemas.clone(),
-            lagging: self.lagging.into(),
-        };
+        metrics.health.running(patience(chain));
+        let gate = Gate { shared: shared.clone(), batches, words: words.clone(), follow: self.follow.clone() };
+        let committer = Committer { follow: self.follow.clone(), shared: shared.clone(), lagging: self.lagging.into() };
         let barrier = Arc::new(Barrier::new(workers));
         thread::scope(|scope| {
             for n in 0..workers {
-                let mut worker = Worker::new(&self.chain, places.clone(), self.follow.runtime.clone())?;
+                let mut worker = Worker::new(&self.judging, places.clone(), self.follow.runtime.clone())?;
                 let (queue, results, barrier) = (queue.clone(), results.clone(), barrier.clone());
                 let metrics = metrics.clone();
                 thread::Builder::new()
@@ -257,7 +231,8 @@ impl Pipeline {
             });
             let mut run = Loop {
                 shared: &shared,
-                commit: self.chain.config.commit,
+                commit: chain.config.commit,
+                judging: self.judging.clone(),
                 workers,
                 work,
                 done,
@@ -276,8 +251,10 @@ impl Pipeline {
             run.run(&offered, &heard, &landed, watch);
             // from here on the source gets no room and sees that it should stop
             shared.stop.stop();
-            let Loop { failed, ran, .. } = run;
-            failed.map_or(Ok(ran), Err)
+            let Loop { failed, mut ran, judging, .. } = run;
+            judging.hash().clone_into(&mut ran.generation);
+            let trouble = intake::lock(&shared.trouble).take();
+            failed.or(trouble).map_or(Ok(ran), Err)
         })
     }
 }

@@ -121,6 +121,28 @@ impl RawBatch {
         }
     }
 
+    /// The first records, with bytes of their own: so many, and as long as they have fewer bytes than that. No headers.
+    pub fn head(&self, records: usize, bytes: usize) -> RawBatch {
+        let mut data = Vec::new();
+        let mut head = Vec::new();
+        for record in self.records.iter().take(records) {
+            let sizes = [record.key, record.value].map(|span| self.bytes(span).map_or(0, <[u8]>::len));
+            if data.len() + sizes.iter().sum::<usize>() > bytes {
+                break;
+            }
+            let mut copied = |span: Span| match self.bytes(span) {
+                None => Span::NULL,
+                Some(there) => {
+                    data.extend_from_slice(there);
+                    Span { start: (data.len() - there.len()) as u32, len: there.len() as u32 }
+                }
+            };
+            let (key, value) = (copied(record.key), copied(record.value));
+            head.push(RawRecord { key, value, headers: None, ..*record });
+        }
+        RawBatch { ranges: self.ranges.clone(), records: head, data: data.into(), headers: Vec::new() }
+    }
+
     /// The bytes of a span; `None` for null.
     pub fn bytes(&self, span: Span) -> Option<&[u8]> {
         (!span.is_null()).then(|| &self.data[span.start as usize..][..span.len as usize])
@@ -171,5 +193,16 @@ impl Batch {
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.origin.is_empty()
+    }
+
+    /// Some of the rows, with the same records behind them.
+    pub fn part(&self, rows: std::ops::Range<usize>) -> Batch {
+        Batch {
+            columns: self.columns.slice(rows.start, rows.len()),
+            origin: self.origin[rows.clone()].to_vec(),
+            ordinal: self.ordinal[rows].to_vec(),
+            raw: self.raw.clone(),
+            pipeline: self.pipeline,
+        }
     }
 }

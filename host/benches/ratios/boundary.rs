@@ -66,15 +66,22 @@ pub fn run() {
 
 /// A pipeline with all rules, each once fresh and once reused.
 fn chain(folder: &Path) -> Chain {
+    let kinds = [("fresh", false), ("reused", true)];
+    let named = RULES.iter().flat_map(|(name, _, _)| {
+        kinds.map(|(kind, is_reused)| (format!("{name}-{kind}"), guest::component(name, is_reused)))
+    });
+    pipeline(folder, &named.collect::<Vec<_>>())
+}
+
+/// A pipeline over visits with these components as its rules.
+pub fn pipeline(folder: &Path, rules: &[(String, Vec<u8>)]) -> Chain {
     let mut text = "name = \"boundary\"\nstate = \"state\"\n[source]\nstdin = true\n[schema]\nfile = \"visits.sql\"\n\
                     [sink]\nvalid = { delta = \"a\" }\nerror = { delta = \"b\" }\ndlq = { delta = \"c\" }\n"
         .to_owned();
-    for (name, _, _) in &RULES {
-        for (kind, is_reused) in [("fresh", false), ("reused", true)] {
-            let file = format!("{name}-{kind}.wasm");
-            std::fs::write(folder.join(&file), guest::component(name, is_reused)).expect("a file");
-            text += &format!("[rule.{name}-{kind}]\nwasm = {file:?}\n");
-        }
+    for (name, component) in rules {
+        let file = format!("{name}.wasm");
+        std::fs::write(folder.join(&file), component).expect("a file");
+        text += &format!("[rule.{name}]\nwasm = {file:?}\n");
     }
     std::fs::write(folder.join("visits.sql"), visits::SCHEMA).expect("a file");
     let file = folder.join("sluice.toml");
@@ -82,21 +89,33 @@ fn chain(folder: &Path) -> Chain {
     Chain::load(&file, None).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn step<'c>(chain: &'c Chain, name: &str) -> &'c Step {
+/// One of its rules.
+pub fn step<'c>(chain: &'c Chain, name: &str) -> &'c Step {
     chain.parts.rules.iter().find(|step| &**step.plugin.name() == name).expect("the pipeline has it")
 }
 
 /// A rule as a part of the host.
-struct Twin<'a> {
+pub struct Twin<'a> {
     rule: &'a Rule,
     state: State,
-    paths: Vec<&'a str>,
+    paths: Vec<String>,
     /// the same rule as a component, for the names of its codes
     step: &'a Step,
 }
 
-impl Twin<'_> {
-    fn check(&self, batch: &Batch, cells: &Cells) -> Vec<Finding> {
+impl<'a> Twin<'a> {
+    /// The rule beside its component, and the columns that it reads.
+    pub fn new(rule: &'a Rule, step: &'a Step, payloads: &[Vec<u8>]) -> (Self, Cells) {
+        let (description, state) = (rule.configure)("{}").expect("it takes no settings");
+        let rows: Vec<Value> =
+            payloads.iter().map(|payload| serde_json::from_slice(payload).expect("good JSON")).collect();
+        let columns = cases::batch(&rows.iter().collect::<Vec<_>>(), &description.columns);
+        let paths = description.columns.into_iter().map(|request| request.path).collect();
+        (Twin { rule, state, paths, step }, columns.expect("cells of good types"))
+    }
+
+    /// What the host would do.
+    pub fn check(&self, batch: &Batch, cells: &Cells) -> Vec<Finding> {
         for path in &self.paths {
             black_box(columns::column(batch, path).expect("the schema has it"));
         }
@@ -126,16 +145,7 @@ fn compare(chain: &Chain, name: &str, twin: &Rule, payloads: &[Vec<u8>]) -> Meas
         Caller::new(step.plugin.clone(), step.breaker.clone())
     };
     let (mut reused, mut fresh) = (caller("reused"), caller("fresh"));
-    let (description, state) = (twin.configure)("{}").expect("it takes no settings");
-    let rows: Vec<Value> = payloads.iter().map(|payload| serde_json::from_slice(payload).expect("good JSON")).collect();
-    let columns = cases::batch(&rows.iter().collect::<Vec<_>>(), &description.columns).expect("cells of good types");
-
-    let twin = Twin {
-        rule: twin,
-        state,
-        paths: description.columns.iter().map(|request| request.path.as_str()).collect(),
-        step: step(chain, &format!("{name}-fresh")),
-    };
+    let (twin, columns) = Twin::new(twin, step(chain, &format!("{name}-fresh")), payloads);
     for caller in [&mut reused, &mut fresh] {
         let checked = caller.check(&batch).expect("a good rule");
         let found = |findings: &[Finding]| -> Vec<_> { findings.iter().map(|f| (f.row, f.code.clone())).collect() };
@@ -158,7 +168,8 @@ fn compare(chain: &Chain, name: &str, twin: &Rule, payloads: &[Vec<u8>]) -> Meas
     )
 }
 
-fn batch(chain: &Chain, payloads: &[Vec<u8>]) -> Batch {
+/// The payloads as one batch.
+pub fn batch(chain: &Chain, payloads: &[Vec<u8>]) -> Batch {
     let source = &chain.config.source;
     let mut decoder = JsonDecoder::new(chain.config.schema.clone(), source.unknown_fields, source.max_record)
         .expect("a schema that JSON has");

@@ -8,7 +8,7 @@ use sluice_host::component;
 #[path = "../../src/component/toolchain.rs"]
 mod toolchain;
 
-/// A component of one of the rules, `one`, `three` or `ten`.
+/// A component of one of the rules, `one`, `three`, `ten` or `texts`.
 ///
 /// # Panics
 /// Where it does not compile.

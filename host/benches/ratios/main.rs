@@ -1,8 +1,10 @@
-//! The speed of Sluice, as ratios: to native code, to other decoders, to itself without rules, to the bare work, to peers.
+//! The speed of Sluice, as ratios: to native code, in every language, to other decoders, to itself without rules, to
+//! the bare work, to peers.
 //!
 //! ```text
-//! make bench          boundary, decode, file, kafka
+//! make bench          boundary, languages, decode, file, kafka
 //! make bench-peers    peers: DuckDB, a Python consumer
+//!                     swaps: the same run while what judges changes
 //! cargo bench … --bench ratios -- decode file      some of them
 //! ```
 //! Sizes: `SLUICE_BENCH_RECORDS` (500,000 visits of 480 bytes in a file or topic), `SLUICE_BENCH_ROUNDS` (5).
@@ -17,9 +19,11 @@ mod boundary;
 mod ceiling;
 mod decode;
 mod guest;
+mod languages;
 mod measure;
 mod peers;
 mod pipeline;
+mod swaps;
 mod visits;
 
 /// As the first argument: be `sluice` with the others.
@@ -28,7 +32,7 @@ const SLUICE: &str = "--sluice";
 const CEILING: &str = "--ceiling";
 
 /// What runs where nothing is named; peers need Python and some minutes of their own.
-const USUAL: [&str; 4] = ["boundary", "decode", "file", "kafka"];
+const USUAL: [&str; 5] = ["boundary", "languages", "decode", "file", "kafka"];
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -46,12 +50,16 @@ fn main() -> ExitCode {
     for argument in &arguments {
         match argument.as_str() {
             "boundary" => boundary::run(),
+            "languages" => languages::run(),
             "decode" => decode::run(),
             "file" => pipeline::file(),
             "kafka" => pipeline::kafka(),
+            "swaps" => swaps::run(),
             "peers" => peers::run(),
             other => {
-                eprintln!("there is no benchmark `{other}`; there are boundary, decode, file, kafka, peers");
+                eprintln!(
+                    "there is no benchmark `{other}`; there are boundary, languages, decode, file, kafka, swaps, peers"
+                );
                 return ExitCode::from(2);
             }
         }

@@ -66,7 +66,7 @@ pub async fn adopt(chain: &Chain, accept_lag: bool) -> Result<Done> {
         }
         let shaper = Shaper::new(sink.outcome(), of(config, sink.outcome()), chain.schema())?;
         sink.create(shaper.schema()).await?;
-        let gone = fold.as_ref().map_or(0, |fold| fold.totals.of(sink.outcome()));
+        let gone = fold.as_ref().map_or(0, |fold| fold.rows(sink.outcome()));
         created.push(match gone {
             0 => format!("{name} was not there: it begins anew, empty"),
             rows => format!(

@@ -202,7 +202,7 @@ fn instant(text: &str) -> Result<i64, String> {
     chrono::DateTime::parse_from_rfc3339(text).map(|time| time.timestamp_millis()).map_err(wanted)
 }
 
-fn property(text: &str) -> Result<(String, String), String> {
+pub(super) fn property(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`: write KEY=VALUE"))?;
     Ok((key.to_owned(), value.to_owned()))
 }

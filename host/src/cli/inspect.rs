@@ -11,6 +11,7 @@ use crate::generation::Generation;
 use crate::ledger::{Entry, Kind};
 use crate::outcome::Outcome;
 use crate::plugin::Engine;
+use crate::script::{Language, Script};
 use crate::sink::look;
 use crate::{component, plugin, store};
 
@@ -26,9 +27,9 @@ pub struct InspectArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Thing {
-    /// A component, whether or not it can be loaded
+    /// A component or a script, whether or not it can be loaded
     Plugin {
-        /// A file, or the name of a ready-made component
+        /// A component, a script, or the name of a ready-made component
         #[arg(value_name = "FILE|NAME")]
         file: PathBuf,
         /// As JSON
@@ -85,14 +86,24 @@ pub fn run(args: &InspectArgs) -> Result<Verdict> {
 }
 
 fn inspect_plugin(file: &std::path::Path, json: bool) -> Result<Verdict> {
+    if let Some(language) = Language::of_file(file) {
+        let engine = Engine::new(open::compiled_cache())?;
+        let shown = file.display().to_string();
+        let script = Script::read(language, &shown, &shown, file).doing(|| format!("cannot read {shown}"))?;
+        let code = component::engine(language)?;
+        return print_inspection(&plugin::inspect_script(&engine, &code, &script, &serde_json::Value::Null), json);
+    }
     let builtin = file.to_str().filter(|_| !file.exists()).and_then(component::builtin);
     let code = match builtin {
         Some(code) => code?,
         None => std::fs::read(file).doing(|| format!("cannot read {}", file.display()))?,
     };
-    let found = plugin::inspect(&Engine::new(None)?, &code);
+    print_inspection(&plugin::inspect(&Engine::new(None)?, &code), json)
+}
+
+fn print_inspection(found: &plugin::Inspection, json: bool) -> Result<Verdict> {
     if json {
-        println!("{}", serde_json::to_string_pretty(&found).map_err(|e| Error::Host(e.to_string()))?);
+        println!("{}", serde_json::to_string_pretty(found).map_err(|e| Error::Host(e.to_string()))?);
     } else {
         println!("{found}");
     }
@@ -182,11 +193,14 @@ fn entry_line(n: u64, entry: &Entry) -> String {
         Kind::Gap => "gap",
         Kind::Adopt => "adopt",
         Kind::Reset => "reset",
+        Kind::Activate => "activate",
         Kind::Sweep => "sweep",
+        Kind::Replay => "replay",
     };
     let at = entry.at.format("%Y-%m-%d %H:%M:%S");
     let ranges: Vec<String> = entry.ranges.iter().map(|r| format!("{} [{}, {})", r.partition, r.from, r.to)).collect();
     let what = match ranges.len() {
+        _ if entry.replay.is_some() => replayed(entry),
         0 if !entry.swept.is_empty() => format!("files of {} that never came", entries(entry.swept.len())),
         0 => entry.tables.keys().map(|outcome| format!("{outcome} is bound")).collect::<Vec<_>>().join(", "),
         1..=4 => ranges.join("  "),
@@ -197,6 +211,14 @@ fn entry_line(n: u64, entry: &Entry) -> String {
         short(&entry.generation),
         thousands(entry.counts.records)
     )
+}
+
+/// `of error WHERE page = 'main': valid 3, error 1, dlq 0`.
+fn replayed(entry: &Entry) -> String {
+    let Some(replay) = &entry.replay else { return String::new() };
+    let condition = replay.condition.as_ref().map(|sql| format!(" WHERE {sql}")).unwrap_or_default();
+    let counts = Outcome::ALL.map(|outcome| format!("{outcome} {}", thousands(entry.counts.of(outcome))));
+    format!("of {}{condition}: {}", replay.of, counts.join(", "))
 }
 
 fn entries(n: usize) -> String {
@@ -211,14 +233,8 @@ fn inspect_generation(hash: Option<&str>, pipeline: &PipelineArg) -> Result<Verd
             let config = Config::load(&pipeline.config)?;
             let follow = open::follow(&config, &runtime)?;
             let (store, state) = follow.ledger.place();
-            let mut known = runtime.block_on(Generation::find(store, state, hash))?;
-            match (known.pop(), known.is_empty()) {
-                (Some(hash), true) => runtime.block_on(Generation::load(store, state, &hash))?,
-                (None, _) => return Err(Error::Config(format!("no generation of this pipeline begins with `{hash}`"))),
-                (Some(_), false) => {
-                    return Err(Error::Config(format!("several generations begin with `{hash}`: give more of it")));
-                }
-            }
+            let hash = crate::admin::find(&follow, hash)?;
+            runtime.block_on(Generation::load(store, state, &hash))?
         }
     };
     println!("generation {}", generation.hash);

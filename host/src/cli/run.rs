@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,19 +13,24 @@ use tokio::runtime::Runtime;
 use super::summary::Summary;
 use super::text::{Paint, plural, rate, thousands};
 use super::{Verdict, open};
+use crate::admin::{self, Host, SharedStatus};
 use crate::chain::Chain;
 use crate::config::{EnrichConfig, PluginCode, PluginConfig, SourceKind};
 use crate::error::{Doing, Error, Result};
+use crate::generation::Generation;
 use crate::ledger::{Counts, apply};
 use crate::outcome::Outcome;
 use crate::pipeline::{Follow, Happening, Landed, Options, Pipeline, Ran, Stop};
 use crate::record::TopicPartition;
+use crate::reload::{Reload, Reloaded};
 use crate::sink::{Applied, Sink};
 use crate::source::Source;
 use crate::source::files::{FilesSource, Progress};
 use crate::source::kafka::KafkaSource;
 use crate::source::stdin::StdinSource;
 use crate::telemetry::{Metrics, http};
+
+mod reloads;
 
 /// Run a pipeline until it is stopped.
 ///
@@ -135,32 +140,79 @@ pub fn pipeline(file: &std::path::Path, options: &Options, screen: Screen) -> Re
     let runtime = open::runtime()?;
     let stop = Stop::default();
     watch_signals(&runtime, stop.clone())?;
-    let chain = Arc::new(open::chain(file)?);
-    let metrics = Arc::new(Metrics::new());
-    metrics.judges(&chain);
+    let chain = open::chain(file)?;
     // before anything is written: a run that cannot be watched as it should be does not start
     let endpoint = match screen {
         Screen::Text(_) | Screen::Json => http::bind(&chain.config.metrics)?,
         Screen::Bar => None, // a demo touches nothing outside its folder
     };
+    let admin = match &chain.config.admin {
+        Some(admin) if !options.until_end => {
+            Some((http::take(&admin.listen, "the admin endpoint", "[admin] listen")?, admin.clone()))
+        }
+        Some(_) | None => None,
+    };
     let url = endpoint.as_ref().map(http::Endpoint::url);
-    let serving = endpoint.map(|it| it.serve(http::router(metrics.clone()), runtime.handle())).transpose()?;
     let follow = open::follow(&chain.config, &runtime)?;
+    let written = chain.config.clone();
+    let chain = Arc::new(in_force(chain, &follow)?);
     let (mut source, progress) = source(&chain)?;
-    let pipeline = Pipeline::open(chain.clone(), follow.clone(), stop)?.measured(metrics);
+    let metrics = Arc::new(Metrics::new());
+    metrics.judges(&chain);
+    let serving = endpoint.map(|it| it.serve(http::router(metrics.clone()), runtime.handle())).transpose()?;
+    let pipeline = Pipeline::open(chain.clone(), follow.clone(), stop.clone(), metrics.clone())?;
+    let status = SharedStatus::default();
+    chain.generation.hash.clone_into(&mut status.lock().unwrap_or_else(PoisonError::into_inner).generation);
+    let admin = admin.map(|(endpoint, config)| {
+        let (follow, swap, engine) = (follow.clone(), pipeline.swap(), chain.engine.clone());
+        let host = Host { follow, swap, today: chain.config.clone(), engine, status: status.clone() };
+        endpoint.serve(admin::router(host, &config), runtime.handle())
+    });
+    let admin = admin.transpose()?;
     let mut watch = Watch::new(screen, progress, options.until_end);
     watch.begin(&chain, &follow, &*source, url.as_deref())?;
+    // a run that ends by itself judges by what it began with
+    let reload = (!options.until_end).then(|| {
+        let bar = watch.bar.clone();
+        let told = metrics.clone();
+        let tell = move |reloaded: Reloaded<'_>| bar.suspend(|| reloads::tell(&reloaded, screen, &told, &status));
+        Reload::watch(chain.clone(), &written, follow.clone(), pipeline.swap(), stop.clone(), metrics.clone(), tell)
+    });
+    let reload = reload.transpose()?;
     let ran = pipeline.run(&mut *source, options, &mut |happening| watch.see(happening));
+    stop.stop();
+    if let Some(reload) = reload {
+        reload.join();
+    }
     watch.bar.finish_and_clear();
     let ran = ran?;
     let (head, applied) = runtime.block_on(async {
         let head = follow.ledger.head().await?;
         Ok::<_, Error>((head, apply::apply_all(&follow.sinks, &follow.ledger, head).await?))
     })?;
-    drop(serving);
+    drop((serving, admin));
     let finished = Finished { chain, ran, applied, head };
     watch.end(&finished);
     Ok(finished)
+}
+
+/// What judges from the first record on: what the file says, unless something else was put in force since it last changed.
+pub(super) fn in_force(chain: Chain, follow: &Follow) -> Result<Chain> {
+    let fold = follow.fold()?;
+    let hash = &chain.generation.hash;
+    let Some(active) = fold.active.filter(|active| active != hash && fold.proposed.as_ref() == Some(hash)) else {
+        return Ok(chain);
+    };
+    let (store, state) = follow.ledger.place();
+    let generation = follow.runtime.block_on(Generation::load(store, state, &active))?;
+    say(&format!(
+        "generation {} is in force, by `sluice promote` or `sluice rollback`; what {} says is generation {}, which has not \
+         changed since",
+        generation.short(),
+        chain.config.file.display(),
+        chain.generation.short()
+    ));
+    Chain::revive(generation, &chain.config, &chain.engine)
 }
 
 type Reading = (Box<dyn Source>, Option<Arc<Progress>>);
@@ -339,7 +391,7 @@ fn rules(chain: &Chain) -> String {
     names.extend(chain.plugins().map(|plugin| {
         let is_ours = |config: &&PluginConfig| match config.code {
             PluginCode::Builtin(_) => config.name == *plugin.name(),
-            PluginCode::Wasm(..) => false,
+            PluginCode::Wasm(..) | PluginCode::Script(_) | PluginCode::Stored(..) => false,
         };
         match configs.iter().copied().find(is_ours) {
             // of this very binary
@@ -424,10 +476,9 @@ fn end_line(finished: &Finished) -> String {
 }
 
 fn end_json(finished: &Finished) -> String {
-    let Finished { ran, head, chain, .. } = finished;
-    let generation = &chain.generation.hash;
-    serde_json::json!({ "head": head, "entries": ran.entries, "generation": generation, "counts": ran.counts })
-        .to_string()
+    let Finished { ran, head, .. } = finished;
+    let Ran { entries, generation, counts, .. } = ran;
+    serde_json::json!({ "head": head, "entries": entries, "generation": generation, "counts": counts }).to_string()
 }
 
 #[cfg(test)]

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use datafusion::execution::SendableRecordBatchStream;
+
 use super::text::{bytes, plural, share, thousands};
 use super::{PipelineArg, Verdict, open};
 use crate::config::{Config, SinkKind};
 use crate::error::{Doing, Error, Result};
 use crate::outcome::Outcome;
-use crate::sink::look::{self, Counts, Table};
+use crate::sink::look::{self, Counts};
 use crate::store;
+use crate::stored::tables;
 
 /// Rows that are shown where nobody says how many.
 const ROWS: usize = 10;
@@ -68,12 +71,12 @@ fn is_closed(error: &(dyn std::error::Error + 'static)) -> bool {
 struct Tables {
     /// where each one is, as the user wrote it; `None` for a sink that is no table
     places: BTreeMap<Outcome, Option<String>>,
-    found: BTreeMap<Outcome, Table>,
+    found: tables::Tables,
 }
 
 impl Tables {
     async fn open(config: &Config) -> Result<Self> {
-        let mut tables = Tables { places: BTreeMap::new(), found: BTreeMap::new() };
+        let (mut places, mut found) = (BTreeMap::new(), BTreeMap::new());
         let sinks = &config.sinks;
         for (outcome, sink) in
             [(Outcome::Valid, &sinks.valid), (Outcome::Error, &sinks.error), (Outcome::Dlq, &sinks.dlq)]
@@ -81,15 +84,15 @@ impl Tables {
             let place = match &sink.kind {
                 SinkKind::Delta(location) => {
                     if let Some(table) = look::open(location, store::open(location)?.0).await? {
-                        tables.found.insert(outcome, table);
+                        found.insert(outcome, table);
                     }
                     Some(location.written.clone())
                 }
                 SinkKind::Stdout => None,
             };
-            tables.places.insert(outcome, place);
+            places.insert(outcome, place);
         }
-        Ok(tables)
+        Ok(Tables { places, found: tables::Tables::of(found).await? })
     }
 
     async fn show(&self, args: &ShowArgs, out: &mut impl Write) -> Result<()> {
@@ -101,9 +104,7 @@ impl Tables {
     }
 
     async fn query(&self, sql: &str, json: bool, out: &mut impl Write) -> Result<()> {
-        let tables = self.found.iter().map(|(outcome, table)| (outcome.to_string(), table)).collect();
-        let session = look::session(&tables).await?;
-        let answer = look::query(&session, sql).await.map_err(|error| match self.missing() {
+        let answer = look::query(self.found.session(), sql).await.map_err(|error| match self.missing() {
             Some(missing) => Error::Config(format!("{error}\n{missing}")),
             None => error,
         })?;
@@ -116,7 +117,7 @@ impl Tables {
 
     /// The tables that a query cannot name, in a sentence.
     fn missing(&self) -> Option<String> {
-        let missing: Vec<_> = self.places.keys().filter(|outcome| !self.found.contains_key(outcome)).collect();
+        let missing: Vec<_> = self.places.keys().filter(|outcome| self.found.get(**outcome).is_none()).collect();
         let names: Vec<_> = missing.iter().map(|outcome| outcome.as_str()).collect();
         (!names.is_empty()).then(|| format!("there is no table yet for: {}", names.join(", ")))
     }
@@ -128,43 +129,45 @@ impl Tables {
                 return Err(Error::Config(format!("sink `{outcome}` is standard output: there is no table to show")));
             }
         };
-        let Some(table) = self.found.get(&outcome) else {
+        let Some(table) = self.found.get(outcome) else {
             return Err(Error::Config(format!("there is no table at {place} yet: `sluice run` creates it")));
         };
         let limit = args.rows.unwrap_or(ROWS);
         if args.json {
             if args.rows.is_none() {
-                return print(out, &object(outcome, place, &table.counts().await?));
+                let superseded = self.found.superseded(outcome).await?;
+                return print(out, &object(outcome, place, &table.counts().await?, superseded));
             }
-            let session = look::session(&BTreeMap::from([(outcome.to_string(), table)])).await?;
-            let rows = look::query(&session, &format!("SELECT * FROM {outcome} LIMIT {limit}")).await?;
-            return look::stream_lines(rows, out).await.map(drop);
+            return look::stream_lines(self.first(outcome, limit).await?, out).await.map(drop);
         }
         let counts = table.counts().await?;
-        print(out, &headline(outcome, place, &counts))?;
+        print(out, &headline(outcome, place, &counts, self.found.superseded(outcome).await?))?;
         for (partition, size) in &counts.partitions {
             let (rows, files) = (thousands(size.rows), plural(size.files as u64, "file"));
             let share = share(size.rows, counts.rows);
             print(out, &format!("  {partition:<32} {rows:>14} {share:>8}   {files}, {}", bytes(size.bytes)))?;
         }
         if limit > 0 && counts.rows > 0 {
-            let session = look::session(&BTreeMap::from([(outcome.to_string(), table)])).await?;
-            let rows = look::query(&session, &format!("SELECT * FROM {outcome} LIMIT {limit}")).await?;
-            let (schema, rows) = look::collect(rows).await?;
+            let (schema, rows) = look::collect(self.first(outcome, limit).await?).await?;
             print(out, &look::grid(&schema, &rows)?)?;
         }
         Ok(())
     }
 
+    /// Rows that no later attempt took the place of.
+    async fn first(&self, outcome: Outcome, limit: usize) -> Result<SendableRecordBatchStream> {
+        let doing = || format!("cannot read the rows of {outcome}");
+        let rows = self.found.latest(outcome, None).await?.limit(0, Some(limit)).doing(doing)?;
+        rows.execute_stream().await.doing(doing)
+    }
+
     async fn all(&self, json: bool, out: &mut impl Write) -> Result<()> {
         for (outcome, place) in &self.places {
-            match (place, self.found.get(outcome)) {
+            match (place, self.found.get(*outcome)) {
                 (Some(place), Some(table)) => {
-                    let counts = table.counts().await?;
-                    print(
-                        out,
-                        &if json { object(*outcome, place, &counts) } else { headline(*outcome, place, &counts) },
-                    )?;
+                    let (counts, superseded) = (table.counts().await?, self.found.superseded(*outcome).await?);
+                    let line = if json { object } else { headline };
+                    print(out, &line(*outcome, place, &counts, superseded))?;
                 }
                 _ if json => {}
                 (Some(place), None) => print(out, &format!("{:<6} {place}   no table yet", outcome.as_str()))?,
@@ -175,14 +178,18 @@ impl Tables {
     }
 }
 
-fn headline(outcome: Outcome, place: &str, counts: &Counts) -> String {
-    let (rows, files) = (plural(counts.rows, "row"), plural(counts.files as u64, "file"));
+fn headline(outcome: Outcome, place: &str, counts: &Counts, superseded: u64) -> String {
+    let mut rows = plural(counts.rows, "row");
+    if superseded > 0 {
+        rows += &format!(", {} of them superseded by a replay", thousands(superseded));
+    }
+    let files = plural(counts.files as u64, "file");
     let (name, size) = (outcome.as_str(), bytes(counts.bytes));
     format!("{name:<6} {place}   version {} · {rows} · {files}, {size}", counts.version)
 }
 
-fn object(outcome: Outcome, place: &str, counts: &Counts) -> String {
-    serde_json::json!({ "sink": outcome, "location": place, "counts": counts }).to_string()
+fn object(outcome: Outcome, place: &str, counts: &Counts, superseded: u64) -> String {
+    serde_json::json!({ "sink": outcome, "location": place, "counts": counts, "superseded": superseded }).to_string()
 }
 
 fn print(out: &mut impl Write, text: &str) -> Result<()> {
@@ -221,7 +228,7 @@ mod tests {
             [(Outcome::Valid, Some("lake/visits")), (Outcome::Error, Some("lake/visits_errors")), (Outcome::Dlq, None)];
         let tables = Tables {
             places: places.into_iter().map(|(outcome, place)| (outcome, place.map(str::to_owned))).collect(),
-            found: BTreeMap::from([(Outcome::Valid, table)]),
+            found: tables::Tables::of(BTreeMap::from([(Outcome::Valid, table)])).await.unwrap(),
         };
 
         let all = shown(&tables, "").await.unwrap();
@@ -248,7 +255,7 @@ mod tests {
     async fn what_is_no_table_is_said() {
         let tables = Tables {
             places: BTreeMap::from([(Outcome::Error, Some("lake/e".into())), (Outcome::Dlq, None)]),
-            found: BTreeMap::new(),
+            found: tables::Tables::of(BTreeMap::new()).await.unwrap(),
         };
         for (line, said) in [("dlq", "is standard output"), ("error", "no table at lake/e yet")] {
             let error = shown(&tables, line).await.unwrap_err().to_string();

@@ -79,7 +79,7 @@ pub(super) fn mask_json(row: &mut serde_json::Value, masks: &[String]) {
 }
 
 /// `mlind` → `ml***`.
-fn mask(text: &str) -> String {
+pub(crate) fn mask(text: &str) -> String {
     text.chars().take(if text.chars().count() > 4 { 2 } else { 0 }).collect::<String>() + "***"
 }
 

@@ -8,7 +8,7 @@
 const SECRET: [&str; 6] = ["password", "secret", "token", "jaas", "ssl.key.pem", "sasl.oauthbearer.config"];
 
 /// Whether a setting of this name holds a secret.
-pub(super) fn is_secret(key: &str) -> bool {
+pub(crate) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     SECRET.iter().any(|part| key.contains(part))
 }

@@ -167,6 +167,18 @@ impl Mistakes {
         sorted
     }
 
+    /// The first of them in one line, with its place, and how many there are beside it.
+    pub fn sentence(&self) -> String {
+        let sorted = self.sorted();
+        let Some(first) = sorted.first() else { return String::new() };
+        let label = if first.label.is_empty() { String::new() } else { format!(" ({})", first.label) };
+        let more = match sorted.len() {
+            1 => String::new(),
+            n => format!(", and {} more mistakes: `sluice check` shows them", n - 1),
+        };
+        format!("{}:{}: {}{label}{more}", first.file, first.line, first.message)
+    }
+
     /// One diagnostic each, with or without colour.
     pub fn rendered(&self, colour: bool) -> Vec<String> {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use toml::de::DeValue;
 
 use super::section::{Kind, Reader, Section, Value};
-use super::{Limits, MaxFailures, OnFailure, PluginCode, PluginConfig, defaults, expand, units};
+use super::{Limits, MaxFailures, OnFailure, PluginCode, PluginConfig, Wasi, defaults, expand, units};
+use crate::script::{Language, Script};
 
 /// `[limits]`, or `limits = {…}` on one plugin: what is not said stays as in `base`.
 pub(super) fn limits(r: &mut Reader<'_>, section: Option<Section<'_>>, base: &Limits) -> Limits {
@@ -23,6 +24,7 @@ pub(super) fn limits(r: &mut Reader<'_>, section: Option<Section<'_>>, base: &Li
         detail: bytes(section.size(r, "detail"), base.detail),
         log_lines: section.count(r, "log_lines", 10_000).and_then(|n| n.try_into().ok()).unwrap_or(base.log_lines),
         component: bytes(section.size(r, "component"), base.component),
+        compile: section.duration(r, "compile").unwrap_or(base.compile),
         call_rows: bytes(section.count(r, "call_rows", 1 << 20), base.call_rows),
         call_bytes: bytes(section.size(r, "call_bytes"), base.call_bytes),
     };
@@ -33,7 +35,7 @@ pub(super) fn limits(r: &mut Reader<'_>, section: Option<Section<'_>>, base: &Li
 /// `[rule.NAME]`: a component that judges.
 pub(super) fn rule(r: &mut Reader<'_>, mut section: Section<'_>, name: &str, base: &Limits) -> Option<PluginConfig> {
     let what = format!("rule `{name}`");
-    let kind = section.kind(r, &what, &["wasm", "builtin"], &["js", "python"]);
+    let kind = section.kind(r, &what, &["wasm", "js", "python", "builtin"], &[]);
     let plugin = plugin(r, &mut section, name, kind, base);
     section.finish(r);
     plugin
@@ -47,7 +49,7 @@ pub(super) fn plugin(
     kind: Kind<'_>,
     base: &Limits,
 ) -> Option<PluginConfig> {
-    section.later(r, &["wasi"]);
+    let wasi = section.choice(r, "wasi", &[("inert", Wasi::Inert)], &[]);
     let config = match section.section(r, "config") {
         Some(config) => json(r, &section.name("config"), config.table.iter().map(|(k, v)| (k.get_ref().as_ref(), v))),
         None => serde_json::Map::new(),
@@ -63,21 +65,42 @@ pub(super) fn plugin(
     let max_failures = max_failures(r, section);
     let Kind::One(key, value) = kind else { return None };
     let place = r.place(value.span());
-    let code = if key == "wasm" {
-        let text = r.expanded(&section.name(key), value)?;
-        PluginCode::Wasm(text.written, r.base.join(text.value))
-    } else {
-        PluginCode::Builtin(r.text(&section.name(key), value)?.value)
+    let code = match (key, Language::of_key(key)) {
+        (_, Some(language)) => PluginCode::Script(script(r, &section.name(key), language, value)?),
+        ("wasm", None) => {
+            let text = r.expanded(&section.name(key), value)?;
+            PluginCode::Wasm(text.written, r.base.join(text.value))
+        }
+        (_, None) => PluginCode::Builtin(r.text(&section.name(key), value)?.value),
     };
+    if let (PluginCode::Script(_), Some(_)) = (&code, wasi) {
+        let help = "what judges scripts imports no WASI";
+        r.mistake(section.key_span("wasi"), format!("`{}` says nothing of a script", section.name("wasi")), "", help);
+    }
     Some(PluginConfig {
         name: Arc::from(name),
         code,
         place,
         config: serde_json::Value::Object(config),
         limits,
+        wasi: wasi.unwrap_or_default(),
         on_failure: on_failure.unwrap_or(defaults::ON_FAILURE),
         max_failures: max_failures.unwrap_or(defaults::MAX_FAILURES),
     })
+}
+
+/// The text that `js` or `python` names.
+fn script(r: &mut Reader<'_>, name: &str, language: Language, value: &Value<'_>) -> Option<Script> {
+    let text = r.expanded(name, value)?;
+    let (path, shown) = (r.base.join(&text.value), r.shown_base.join(&text.value));
+    match Script::read(language, &text.written, &shown.display().to_string(), &path) {
+        Ok(script) => Some(script),
+        Err(error) => {
+            let title = format!("cannot read `{}`: {}", text.written, expand::plain(&error));
+            r.mistake(text.place.span, title, "", "");
+            None
+        }
+    }
 }
 
 /// `"10 in 1m"`
@@ -132,7 +155,7 @@ fn json_value(r: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<serde
 }
 
 /// A name that a person gave: it becomes part of metrics, columns and files.
-pub(super) fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))

@@ -9,15 +9,15 @@ use super::plugin::{self, Names, check_name};
 use super::section::{Kind, Reader, Section};
 use super::suggest::did_you_mean;
 use super::{
-    CommitConfig, Config, EnrichConfig, Expectation, Judges, Limits, Listen, Mistakes, Place, PluginConfig, Sql,
-    defaults, expand, sink, source,
+    AdminConfig, CommitConfig, Config, EnrichConfig, Expectation, Judges, Limits, Listen, Mistakes, Place,
+    PluginConfig, Sql, defaults, expand, sink, source,
 };
 use crate::outcome::{Outcome, Severity};
 use crate::schema::{NAME_HELP, RESERVED, Schema, is_column_name};
+use crate::shadow::Rules;
 
 /// Sections that are specified and not built yet.
-const LATER: [&str; 9] =
-    ["registry", "postgres", "audit", "auditor", "reference", "derive", "admin", "upkeep", "shadow"];
+const LATER: [&str; 7] = ["registry", "postgres", "audit", "auditor", "reference", "derive", "upkeep"];
 
 /// Reads a pipeline. `None`, or mistakes in the reader, or both, where it is not one.
 pub(super) fn pipeline(
@@ -78,6 +78,8 @@ pub(super) fn pipeline(
     let commit = root.section(r, "commit").map_or(defaults::COMMIT, |section| commit(r, section));
     let mask = mask(r, &mut root);
     let metrics = metrics(r, &mut root);
+    let admin = admin(r, &mut root);
+    let shadow = shadow(r, &mut root);
     root.later(r, &LATER);
     root.finish(r);
 
@@ -102,6 +104,8 @@ pub(super) fn pipeline(
         commit,
         mask: Vec::new(),
         metrics,
+        admin,
+        shadow,
         sources: r.mistakes.sources().clone(),
     };
     known_columns(r, &config, &mask, &partitions);
@@ -213,7 +217,7 @@ fn enricher(
     let span = name.map_or(section.span.clone(), |name| name.place.span);
     let named = check_name(r, span.clone(), "an enricher", &given)
         && names.take(r, span, &given, "an enricher has it".to_owned());
-    match section.kind(r, "an enricher", &["sql", "wasm", "builtin"], &["reference", "js", "python"]) {
+    match section.kind(r, "an enricher", &["sql", "wasm", "js", "python", "builtin"], &["reference"]) {
         Kind::Refused => {
             // what belongs to a kind that is not available is not a mistake of its own
             section.ignore(&["on", "columns"]);
@@ -357,8 +361,6 @@ fn metrics(r: &mut Reader<'_>, root: &mut Section<'_>) -> Listen {
     let listen = section.expanded(r, "listen");
     section.finish(r);
     let Some(listen) = listen else { return Listen::Default };
-    let is_address =
-        |text: &str| text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     match listen.value.as_str() {
         "off" => Listen::Off,
         address if is_address(address) => Listen::At(address.to_owned()),
@@ -368,6 +370,61 @@ fn metrics(r: &mut Reader<'_>, root: &mut Section<'_>) -> Listen {
             Listen::Default
         }
     }
+}
+
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// `[admin] listen`, `token`
+fn admin(r: &mut Reader<'_>, root: &mut Section<'_>) -> Option<AdminConfig> {
+    let mut section = root.section(r, "admin")?;
+    let listen = section.required("listen", "for example `listen = \"127.0.0.1:9188\"`");
+    let listen = listen.and_then(|value| r.expanded("admin.listen", value));
+    let token = section.required(
+        "token",
+        "for example `token = \"${file:/run/secrets/sluice}\"`: who knows it may change what judges",
+    );
+    let token = token.and_then(|value| r.expanded("admin.token", value));
+    section.finish(r);
+    let (listen, token) = (listen?, token?);
+    if !is_address(&listen.value) {
+        r.mistake(listen.place.span, "`admin.listen` must be a host and a port", "", "as in \"127.0.0.1:9188\"");
+        return None;
+    }
+    let token_text = token.value.trim().to_owned();
+    if token_text.is_empty() {
+        r.mistake(token.place.span, "`admin.token` must not be empty", "", "anybody could change what judges");
+        return None;
+    }
+    Some(AdminConfig { listen: listen.value, token: token_text })
+}
+
+/// `[shadow] promote_after`, `max_flips`, `max_errors`
+fn shadow(r: &mut Reader<'_>, root: &mut Section<'_>) -> Rules {
+    let Some(mut section) = root.section(r, "shadow") else { return Rules::default() };
+    let promote_after = section.count(r, "promote_after", i64::MAX as u64);
+    let max_flips = percent(r, &mut section, "max_flips");
+    let max_errors = percent(r, &mut section, "max_errors");
+    if promote_after.is_none() && !section.has("promote_after") {
+        let span = section.span.clone();
+        let help = "records that are compared before the rule decides, for example `promote_after = 100_000`";
+        r.mistake(span, "`shadow.promote_after` is missing", "", help);
+    }
+    section.finish(r);
+    Rules { promote_after, max_flips: max_flips.unwrap_or(0.0), max_errors }
+}
+
+/// `"0.1%"`
+fn percent(r: &mut Reader<'_>, section: &mut Section<'_>, key: &'static str) -> Option<f64> {
+    let text = section.text(r, key)?;
+    let percent = text.value.strip_suffix('%').and_then(|percent| percent.trim().parse().ok());
+    let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
+    if percent.is_none() {
+        let title = format!("`{}` must be a share, as in \"0.1%\"", section.name(key));
+        r.mistake(text.place.span, title, "", "");
+    }
+    percent
 }
 
 /// Names that sinks and the mask use must exist: a mistyped mask would show what it should hide. Where a component adds

@@ -82,6 +82,17 @@ impl SqlEnricher {
         self.schemas.last().unwrap_or(&self.before)
     }
 
+    /// Each column that it adds, and the paths that its expression reads.
+    pub fn reads(&self) -> impl Iterator<Item = (&str, &[Arc<str>])> {
+        let names = self.schemas.iter().filter_map(|schema| Some(schema.fields().last()?.name().as_str()));
+        names.zip(self.columns.iter().map(Expr::reads))
+    }
+
+    /// Its name, for messages.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// Adds the columns. A row on which an expression fails is dead at the first that does. `None` where the columns take
     /// more than `most` bytes.
     pub fn enrich(&self, batch: &Batch, most: usize) -> Option<Enriched> {

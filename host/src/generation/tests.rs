@@ -116,3 +116,69 @@ async fn a_stored_generation_loads_again_and_damage_is_noticed() {
         store.put(&path, good.into()).await.unwrap();
     }
 }
+
+#[test]
+fn a_stored_generation_judges_again_whatever_the_pipeline_file_says_today() {
+    let first = load(PIPELINE, SCHEMA, b"code");
+    let other =
+        PIPELINE.replace("user_id IS NOT NULL", "true").replace("has-page", "has-any-page").replace("lake/errors", "e");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("sluice.toml"), other.replace("max_record", "x")).unwrap();
+    std::fs::write(folder.path().join("visits.sql"), "CREATE TABLE visits (event_time TIMESTAMP, page STRING)")
+        .unwrap();
+    std::fs::write(folder.path().join("consent.wasm"), b"newer").unwrap();
+    let today = Config::load_with(&folder.path().join("sluice.toml"), &|_| None, &mut |_, _| ()).unwrap();
+    let revived = first.revive(&today).unwrap();
+    assert_eq!(revived.schema.arrow.fields().len(), 3);
+    assert_eq!(revived.expect.iter().map(|e| &*e.name).collect::<Vec<_>>(), ["has-page", "has-user"]);
+    assert!(matches!(&revived.rules[0].code, crate::config::PluginCode::Stored(_, bytes) if &bytes[..] == b"code"));
+    let crate::config::SinkKind::Delta(errors) = &revived.sinks.error.kind else { panic!("a table") };
+    assert_eq!(errors.written, "e", "locations are of today");
+}
+
+/// The pipeline with a script as its rule, and the engine's bytes.
+fn script(text: &str, engine: &'static [u8]) -> (Config, Generation) {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("sluice.toml", &PIPELINE.replace("wasm   = \"consent.wasm\"", "js = \"consent.js\""));
+    write("visits.sql", SCHEMA);
+    write("consent.js", text);
+    let config = Config::load_with(&folder.path().join("sluice.toml"), &|_| None, &mut |_, _| ()).unwrap();
+    let code = Code { name: "consent".into(), bytes: Bytes::from_static(engine) };
+    let generation = Generation::of(&config, &[code]).unwrap();
+    (config, generation)
+}
+
+#[tokio::test]
+async fn a_script_is_stored_beside_its_engine_and_both_are_hashed() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let state = Path::from("state");
+    let (_, first) = script("text", b"engine");
+    assert_eq!(script("text", b"engine").1.hash, first.hash);
+    let (today, other) = script("other text", b"engine");
+    assert_ne!(other.hash, first.hash);
+    assert_ne!(script("text", b"another engine").1.hash, first.hash);
+    let [changed] = &other.changes(&first)[..] else { panic!("one change") };
+    assert!(changed.starts_with("consent ") && changed.contains(short(&digest(b"text"))), "{changed}");
+    first.store(&store, &state).await.unwrap();
+    let stored = Generation::load(&store, &state, &first.hash).await.unwrap();
+    let PluginCode::Script(revived) = &stored.revive(&today).unwrap().rules[0].code else { panic!("a script") };
+    assert_eq!((&*revived.text, &*revived.file), ("text", "consent.js"));
+    assert_eq!(revived.engine.as_deref(), Some(&b"engine"[..]));
+}
+
+#[test]
+fn what_changed_is_said_in_a_phrase_each() {
+    let first = load(PIPELINE, SCHEMA, b"code");
+    let check = |other: Generation, expected: &[&str]| assert_eq!(other.changes(&first), expected);
+    check(load(PIPELINE, SCHEMA, b"code"), &[]);
+    check(changed("has-user", "has-a-user"), &["+ expect/has-a-user", "- expect/has-user"]);
+    check(changed("user_id IS NOT NULL", "true"), &["expect/has-user"]);
+    check(changed("b = 1", "b = 2"), &["consent (its settings or limits)"]);
+    check(changed("lower(page)", "upper(page)"), &["SQL enrichers"]);
+    check(changed("skip  = \"_value IS NULL\"", ""), &["source.skip _value IS NULL → null"]);
+    let code = load(PIPELINE, SCHEMA, b"newer").changes(&first);
+    assert!(code.len() == 1 && code[0].starts_with("consent ") && code[0].contains(" → "), "{code:?}");
+    let columns = load(PIPELINE, &SCHEMA.replace("page STRING", "page STRING, at BIGINT"), b"code");
+    check(columns, &["+ column at"]);
+}

@@ -23,9 +23,10 @@ use super::{Ledger, Seen, seal};
 pub enum Appended {
     /// it is in the ledger, durably, under this number
     At(u64),
-    /// it is not, and never will be: these partitions no longer stand where it begins
+    /// it is not, and never will be: these partitions no longer stand where it begins, another replay came first, or (of
+    /// an `activate`) another generation came into force meanwhile
     Moved {
-        /// what another process accounted for, or started, meanwhile
+        /// what another process accounted for, or started, meanwhile; none for a replay
         partitions: Vec<TopicPartition>,
     },
 }
@@ -71,8 +72,11 @@ impl Ledger {
                 return Ok(Appended::At(n));
             }
             let partitions = seen.fold.moved(entry);
-            if !partitions.is_empty() {
+            if !partitions.is_empty() || seen.fold.overtakes(entry) {
                 return Ok(Appended::Moved { partitions });
+            }
+            if seen.fold.overtook(entry) {
+                return Ok(Appended::Moved { partitions: Vec::new() });
             }
             if let Some((outcome, bound, new)) = seen.fold.rebinds(entry) {
                 return Err(Error::Diverged(format!(
@@ -214,8 +218,13 @@ fn check(entry: &Entry) -> Result<()> {
             counts.records, counts.skipped, counts.rows
         ));
     }
-    if entry.kind != Kind::Rows && (!entry.sinks.is_empty() || counts.records > 0 || counts.rows > 0) {
+    if !matches!(entry.kind, Kind::Rows | Kind::Replay)
+        && (!entry.sinks.is_empty() || counts.records > 0 || counts.rows > 0)
+    {
         return wrong("has rows, which its kind cannot".to_owned());
+    }
+    if (entry.kind == Kind::Replay) != entry.replay.is_some() || (entry.replay.is_some() && !entry.ranges.is_empty()) {
+        return wrong("is a replay that does not say of what, or moves a position".to_owned());
     }
     // not those of `sinks` alone: what is counted and named nowhere would be lost
     for outcome in Outcome::ALL {

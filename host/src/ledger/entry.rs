@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::outcome::Outcome;
-use crate::record::TopicPartition;
+use crate::record::{Range, TopicPartition};
 
 /// The format of entries that this version writes; it reads every format up to this one.
 pub const FORMAT: u32 = 1;
@@ -43,9 +43,36 @@ pub struct Entry {
     /// identity of the table behind each sink, where the entry binds it (`start`, `adopt`, `reset`)
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tables: BTreeMap<Outcome, String>,
+    /// of an `activate` entry
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// of a `replay` entry
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
     /// entries that can never be appended any more: files that they would name were removed (`sweep`)
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub swept: Vec<Uuid>,
+}
+
+impl Entry {
+    /// An entry that says nothing yet, made now.
+    pub fn new(kind: Kind, generation: &str) -> Entry {
+        Entry {
+            format: FORMAT,
+            id: Uuid::now_v7(),
+            at: Utc::now(),
+            kind,
+            generation: generation.to_owned(),
+            references: BTreeMap::new(),
+            ranges: Vec::new(),
+            counts: Counts::default(),
+            sinks: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            activation: None,
+            replay: None,
+            swept: Vec::new(),
+        }
+    }
 }
 
 /// What an entry says.
@@ -64,6 +91,58 @@ pub enum Kind {
     Reset,
     /// files that no entry names are removed, and the entries that they were written for must not come after all
     Sweep,
+    /// another generation is in force from here on
+    Activate,
+    /// rows of the error table, or dead letters, were judged once more: their rows are a new attempt of the same coordinates
+    Replay,
+}
+
+/// Why a generation came into force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// the pipeline file, or a file that it names, says so
+    File,
+    /// an operator or a rule promoted a shadow
+    Promote,
+    /// an operator or a rule went back to an earlier one
+    Rollback,
+}
+
+impl Cause {
+    /// As it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::File => "file",
+            Cause::Promote => "promote",
+            Cause::Rollback => "rollback",
+        }
+    }
+}
+
+/// What an `activate` entry says beside its generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activation {
+    /// why
+    pub cause: Cause,
+    /// hash of the generation that was in force before
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+}
+
+/// What a `replay` entry says beside its counts. Its records are no new ones: positions and totals stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// whose rows were judged once more
+    pub of: Outcome,
+    /// number of the replay entry that was the last one when they were chosen, 0 = none: no other may have come between,
+    /// or a row could get the same attempt twice
+    pub after: u64,
+    /// which of them, as the operator said it
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// between which offsets its rows lie; what else lies there is none of its business
+    pub spans: Vec<Range>,
 }
 
 /// The offsets `[from, to)` of one partition.
@@ -87,7 +166,7 @@ pub struct EntryRange {
 /// What became of the records of an entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// records consumed, skipped ones among them
+    /// records consumed, skipped ones among them; of a replay, the records whose rows it has
     pub records: u64,
     /// records that the `skip` predicate left out
     pub skipped: u64,

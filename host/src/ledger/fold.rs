@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::outcome::Outcome;
 use crate::record::{Positions, TopicPartition};
 
-use super::entry::{Counts, Entry, EntryRange, Kind};
+use super::entry::{Cause, Counts, Entry, EntryRange, Kind};
 
 /// Where a partition stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,16 +38,52 @@ pub struct Fold {
     pub positions: BTreeMap<TopicPartition, Position>,
     /// hash of the generation that judged last
     pub generation: Option<String>,
+    /// hash of the generation in force: that of the first `start` (or `adopt`), then of the last `activate`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<String>,
+    /// hash of the generation that the pipeline file last proposed: a file that still says the same does not undo a later
+    /// promotion
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposed: Option<String>,
     /// identity of the table behind each sink
     pub tables: BTreeMap<Outcome, String>,
-    /// sums over all entries
+    /// sums over all entries but replays
     pub totals: Counts,
+    /// what was judged once more
+    #[serde(default, skip_serializing_if = "Replays::is_none")]
+    pub replays: Replays,
     /// entries that can never be appended any more, since their files were removed: a few for each crash
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub swept: BTreeSet<Uuid>,
 }
 
+/// All replays together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Replays {
+    /// number of the last replay entry, 0 = none
+    pub last: u64,
+    /// sums over all of them
+    pub counts: Counts,
+}
+
+impl Replays {
+    fn is_none(&self) -> bool {
+        self.last == 0
+    }
+}
+
 impl Fold {
+    /// Rows that all entries together count for an outcome: what its table holds.
+    pub fn rows(&self, outcome: Outcome) -> u64 {
+        self.totals.of(outcome) + self.replays.counts.of(outcome)
+    }
+
+    /// Whether an entry comes too late although it names no position: a replay whose rows may have been judged once more
+    /// by another one, or whose files were swept meanwhile.
+    pub fn overtakes(&self, entry: &Entry) -> bool {
+        entry.replay.as_ref().is_some_and(|replay| replay.after != self.replays.last || self.swept.contains(&entry.id))
+    }
+
     /// The next offset of each partition.
     pub fn offsets(&self) -> Positions {
         self.positions.iter().map(|(partition, position)| (partition.clone(), position.offset)).collect()
@@ -65,10 +101,15 @@ impl Fold {
             match entry.kind {
                 Kind::Rows | Kind::Gap => position == Some(range.from),
                 Kind::Start => position.is_none(),
-                Kind::Adopt | Kind::Reset | Kind::Sweep => true,
+                Kind::Adopt | Kind::Reset | Kind::Sweep | Kind::Activate | Kind::Replay => true,
             }
         };
         entry.ranges.iter().filter(|range| !fits(range)).map(|range| range.partition.clone()).collect()
+    }
+
+    /// Whether an `activate` entry was made while another generation was in force: its maker must look again.
+    pub fn overtook(&self, entry: &Entry) -> bool {
+        entry.activation.as_ref().is_some_and(|activation| activation.previous != self.active)
     }
 
     /// The table that an entry would bind although another one is bound, where the entry's kind may not do that.
@@ -103,8 +144,25 @@ impl Fold {
         if !entry.generation.is_empty() {
             self.generation = Some(entry.generation.clone());
         }
+        if let Some(activation) = &entry.activation {
+            self.active = Some(entry.generation.clone());
+            if activation.cause == Cause::File {
+                self.proposed = Some(entry.generation.clone());
+            }
+        } else if self.active.is_none() && matches!(entry.kind, Kind::Start | Kind::Adopt) {
+            self.active = Some(entry.generation.clone());
+            self.proposed = Some(entry.generation.clone());
+        }
         self.tables.extend(entry.tables.iter().map(|(outcome, table)| (*outcome, table.clone())));
-        self.totals.add(&entry.counts);
+        match entry.kind {
+            Kind::Replay => {
+                self.replays.last = n;
+                self.replays.counts.add(&entry.counts);
+            }
+            Kind::Start | Kind::Rows | Kind::Gap | Kind::Adopt | Kind::Reset | Kind::Sweep | Kind::Activate => {
+                self.totals.add(&entry.counts)
+            }
+        }
         self.swept.extend(&entry.swept);
         self.head = n;
         self.last = Some(entry.id);
@@ -119,6 +177,9 @@ impl Fold {
         }
         if self.swept.contains(&entry.id) {
             return Some("names files that a sweep before it removed".into());
+        }
+        if self.overtakes(entry) {
+            return Some(format!("replays rows that were chosen before another replay, entry {}", self.replays.last));
         }
         if let Some(range) = entry.ranges.iter().find(|range| range.to < range.from) {
             return Some(format!("goes backwards on {}: from {} to {}", range.partition, range.from, range.to));
@@ -169,6 +230,7 @@ mod as_list {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::entry::Replay;
     use crate::ledger::tests::{entry, range};
 
     /// Applies `entries` from number 1 on; answers the offset of `t/0`, or why the last of them is refused.
@@ -268,6 +330,33 @@ mod tests {
             assert_eq!(text, "ledger entry 3 names files that a sweep before it removed");
             fold.apply(3, &entry(Kind::Rows, vec![range("t", 0, 1)])).unwrap();
         }
+    }
+
+    #[test]
+    fn a_replay_follows_the_one_that_it_knows_of_and_moves_nothing() {
+        let replay = |after| Entry {
+            replay: Some(Replay { of: Outcome::Error, after, condition: None, spans: vec![] }),
+            counts: Counts { records: 2, rows: 2, outcomes: [(Outcome::Valid, 2)].into(), ..Counts::default() },
+            ..entry(Kind::Replay, vec![])
+        };
+        let mut fold = Fold::default();
+        fold.apply(1, &entry(Kind::Start, vec![range("t", 0, 0)])).unwrap();
+        fold.apply(2, &replay(0)).unwrap();
+        let late = replay(0);
+        assert!(fold.overtakes(&late));
+        let text = fold.apply(3, &late).unwrap_err().to_string();
+        assert_eq!(text, "ledger entry 3 replays rows that were chosen before another replay, entry 2");
+        fold.apply(3, &entry(Kind::Rows, vec![range("t", 0, 5)])).unwrap();
+        fold.apply(4, &replay(2)).unwrap();
+        // those of the rows entry, and no others
+        assert_eq!((fold.totals.records, fold.totals.rows, fold.rows(Outcome::Valid)), (5, 0, 4));
+        assert_eq!((fold.replays.last, fold.replays.counts.records), (4, 4));
+        assert_eq!(fold.offsets()[&TopicPartition::new("t", 0)], 5);
+        let again: Fold = serde_json::from_str(&serde_json::to_string(&fold).unwrap()).unwrap();
+        assert_eq!(again, fold);
+        let swept = replay(4);
+        fold.apply(5, &Entry { swept: vec![swept.id], ..entry(Kind::Sweep, vec![]) }).unwrap();
+        assert!(fold.overtakes(&swept));
     }
 
     #[test]

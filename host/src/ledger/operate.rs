@@ -6,9 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::Utc;
 use object_store::{PutMode, PutOptions, PutPayload};
-use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::reconcile::Table;
@@ -16,7 +14,7 @@ use crate::record::TopicPartition;
 use crate::sink::delta::DeltaSink;
 use crate::store::failed;
 
-use super::entry::{Counts, Entry, EntryRange, FORMAT, Kind};
+use super::entry::{Entry, EntryRange, Kind};
 use super::{Fold, Ledger, seal};
 
 /// What was done, and what the operator should know about it.
@@ -71,17 +69,8 @@ pub async fn adopt(
         let lost = highest > fold.head;
         let n = highest.max(fold.head) + 1;
         let mut entry = Entry {
-            format: FORMAT,
-            id: Uuid::now_v7(),
-            at: Utc::now(),
-            kind: Kind::Adopt,
-            generation: generation.to_owned(),
-            references: BTreeMap::new(),
-            ranges: Vec::new(),
-            counts: Counts::default(),
-            sinks: BTreeMap::new(),
             tables: tables.iter().map(|one| (one.table.outcome, one.table.identity.clone())).collect(),
-            swept: Vec::new(),
+            ..Entry::new(Kind::Adopt, generation)
         };
         let mut lines = Vec::new();
         if lost {
@@ -231,19 +220,8 @@ pub async fn reset(ledger: &Ledger, generation: &str, to: &[NewPosition], gap: b
                 latest_event_time: None,
             });
         }
-        let entry = Entry {
-            format: FORMAT,
-            id: Uuid::now_v7(),
-            at: Utc::now(),
-            kind: if gap { Kind::Gap } else { Kind::Reset },
-            generation: generation.to_owned(),
-            references: BTreeMap::new(),
-            ranges,
-            counts: Counts::default(),
-            sinks: BTreeMap::new(),
-            tables: BTreeMap::new(),
-            swept: Vec::new(),
-        };
+        let kind = if gap { Kind::Gap } else { Kind::Reset };
+        let entry = Entry { ranges, ..Entry::new(kind, generation) };
         // under this very number: what was said holds for the positions that were looked at
         if ledger.append_as(fold.head + 1, &entry).await? {
             return Ok(Done { entry: fold.head + 1, lines });

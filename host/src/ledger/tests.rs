@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use uuid::Uuid;
 
 use super::*;
 use crate::record::TopicPartition;
@@ -16,19 +14,8 @@ mod race;
 /// An entry that says as little as it can: ranges, and one skipped record per offset.
 pub(crate) fn entry(kind: Kind, ranges: Vec<EntryRange>) -> Entry {
     let records = if kind == Kind::Rows { ranges.iter().map(|r| (r.to - r.from).max(0) as u64).sum() } else { 0 };
-    Entry {
-        format: entry::FORMAT,
-        id: Uuid::now_v7(),
-        at: Utc::now(),
-        kind,
-        generation: "g".into(),
-        references: Default::default(),
-        ranges,
-        counts: Counts { records, skipped: records, ..Default::default() },
-        sinks: Default::default(),
-        tables: Default::default(),
-        swept: Vec::new(),
-    }
+    let counts = Counts { records, skipped: records, ..Default::default() };
+    Entry { ranges, counts, ..Entry::new(kind, "g") }
 }
 
 pub(crate) fn range(topic: &str, from: i64, to: i64) -> EntryRange {

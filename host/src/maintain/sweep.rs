@@ -16,7 +16,6 @@ use super::{Bound, Found, Old};
 use crate::error::{Doing, Error, Result};
 use crate::ledger::{Appended, Entry, Kind, Ledger};
 use crate::outcome::Outcome;
-use crate::pipeline;
 use crate::sink::delta::{load, log};
 use crate::sink::files::entry_of;
 use crate::store::{self, failed};
@@ -156,7 +155,7 @@ async fn fence(ledger: &Ledger, ids: &BTreeSet<Uuid>) -> Result<Fence> {
         return Ok(Fence { at: fold.head, new: None });
     }
     let generation = fold.generation.unwrap_or_default();
-    let entry = Entry { swept: ids.iter().copied().collect(), ..pipeline::entry(Kind::Sweep, &generation) };
+    let entry = Entry { swept: ids.iter().copied().collect(), ..Entry::new(Kind::Sweep, &generation) };
     match ledger.append(&entry).await? {
         Appended::At(n) => Ok(Fence { at: n, new: Some(n) }),
         Appended::Moved { .. } => Err(Error::Host("an entry without partitions cannot find them moved".into())),

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::runtime::Handle;
-use uuid::Uuid;
 
 use super::intake::{Shared, lock};
+use super::judging::Opening;
 use super::worker::{Example, Written};
 use crate::crash;
 use crate::error::Result;
@@ -33,6 +33,11 @@ pub struct Follow {
 }
 
 impl Follow {
+    /// Reads to the head: what all entries mean.
+    pub fn fold(&self) -> Result<Fold> {
+        self.runtime.block_on(self.ledger.fold())
+    }
+
     /// Reads to the head and applies every sink: nothing that the ledger says is left undone.
     pub fn catch_up(&self) -> Result<(Fold, BTreeMap<Outcome, Applied>)> {
         self.runtime.block_on(async {
@@ -41,11 +46,25 @@ impl Follow {
             Ok((fold, applied))
         })
     }
+
+    /// Removes the files of an entry that is not in the ledger. What cannot be removed is an orphan, which costs space only.
+    pub(super) async fn discard(&self, entry: &Entry) {
+        for sink in &self.sinks {
+            let target = sink.files();
+            for file in entry.sinks.get(&sink.outcome()).iter().flat_map(|actions| &actions.files) {
+                let Ok(relative) = Path::from_url_path(&file.path) else { continue };
+                let path: Path = target.prefix.parts().chain(relative.parts()).collect();
+                if let Err(error) = target.store.delete(&path).await {
+                    tracing::debug!(%path, %error, "a file of a dropped entry stays behind");
+                }
+            }
+        }
+    }
 }
 
 /// An entry whose files are durable.
 pub(super) struct Closed {
-    pub id: Uuid,
+    pub opening: Arc<Opening>,
     pub ranges: BTreeMap<TopicPartition, (i64, i64)>,
     pub written: Written,
     /// when its first record came
@@ -82,9 +101,6 @@ pub struct Landed {
 pub(super) struct Committer {
     pub follow: Follow,
     pub shared: Arc<Shared>,
-    pub generation: String,
-    /// Delta's schema JSON of each sink
-    pub schemas: BTreeMap<Outcome, serde_json::Value>,
     pub lagging: Mutex<Lagging>,
 }
 
@@ -125,11 +141,12 @@ impl Lagging {
 impl Committer {
     pub fn commit(&self, closed: Closed) -> Result<Committed> {
         crash::point("write/files-durable");
-        let Closed { id, ranges, mut written, opened, due } = closed;
+        let Closed { opening, ranges, mut written, opened, due } = closed;
+        let judging = &opening.judging;
         let positions: Positions = ranges.iter().map(|(p, (_, to))| (p.clone(), *to)).collect();
         let sinks = std::mem::take(&mut written.files).into_iter().filter(|(_, files)| !files.is_empty());
         let entry = Entry {
-            id,
+            id: opening.id,
             ranges: ranges
                 .into_iter()
                 .map(|(partition, (from, to))| EntryRange {
@@ -142,9 +159,9 @@ impl Committer {
                 .collect(),
             counts: written.counts.clone(),
             sinks: sinks
-                .map(|(outcome, files)| (outcome, SinkActions { schema: self.schemas[&outcome].clone(), files }))
+                .map(|(outcome, files)| (outcome, SinkActions { schema: judging.schemas[&outcome].clone(), files }))
                 .collect(),
-            ..super::entry(Kind::Rows, &self.generation)
+            ..Entry::new(Kind::Rows, judging.hash())
         };
         self.follow.runtime.block_on(async {
             let metrics = &self.shared.metrics;
@@ -154,17 +171,21 @@ impl Committer {
             let number = match appended {
                 Appended::At(number) => number,
                 Appended::Moved { .. } => {
-                    self.discard(&entry).await;
+                    self.follow.discard(&entry).await;
                     let fold = self.follow.ledger.fold().await?;
                     let ours = fold.positions.iter().filter(|(p, _)| positions.contains_key(*p));
                     return Ok(Committed::Moved(ours.map(|(p, at)| (p.clone(), at.offset)).collect()));
                 }
             };
+            self.shared.hear_active(self.follow.ledger.active().await.as_deref());
             let begun = Instant::now();
             let applied = self.apply(number).await?;
             metrics.step(Step::Apply, begun.elapsed());
             if number.is_multiple_of(GIVE_BACK) {
                 memory::give_back();
+            }
+            if let Some(shadow) = &opening.shadow {
+                shadow.landed(number, written.shadow.take()).await;
             }
             let Written { counts, examples, .. } = written;
             let took = opened.elapsed();
@@ -189,19 +210,5 @@ impl Committer {
             self.shared.metrics.follows(sink.outcome(), waiting, sink.retries());
         }
         Ok(lagging.applied.clone())
-    }
-
-    /// Removes the files of an entry that is not in the ledger. What cannot be removed is an orphan, which costs space only.
-    async fn discard(&self, entry: &Entry) {
-        for sink in &self.follow.sinks {
-            let target = sink.files();
-            for file in entry.sinks.get(&sink.outcome()).iter().flat_map(|actions| &actions.files) {
-                let Ok(relative) = Path::from_url_path(&file.path) else { continue };
-                let path: Path = target.prefix.parts().chain(relative.parts()).collect();
-                if let Err(error) = target.store.delete(&path).await {
-                    tracing::debug!(%path, %error, "a file of a dropped entry stays behind");
-                }
-            }
-        }
     }
 }

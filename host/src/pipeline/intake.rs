@@ -1,12 +1,13 @@
 //! The pipeline as its source sees it: a bounded queue of batches, and the ledger's word on positions.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{SendTimeoutError, Sender, bounded};
 
+use super::judging::Turn;
 use super::{Follow, Stop};
 use crate::error::{Error, Result};
 use crate::ledger::{Appended, Entry, EntryRange, Fold, Kind};
@@ -48,6 +49,14 @@ pub(super) struct Shared {
     commands: Mutex<VecDeque<(u64, Command)>>,
     lag: Mutex<BTreeMap<TopicPartition, u64>>,
     topic_ids: Mutex<BTreeMap<TopicPartition, String>>,
+    /// which generation judges, and which will
+    pub turn: Mutex<Turn>,
+    /// the first records of the entry that was opened last
+    pub sample: Mutex<Option<RawBatch>>,
+    /// somebody in this process changed what the ledger or the state folder says
+    pub poked: AtomicBool,
+    /// why the run cannot go on, where that is nobody's fault who takes part in it
+    pub trouble: Mutex<Option<Error>>,
 }
 
 /// Batches that are in memory.
@@ -72,6 +81,10 @@ impl Shared {
             commands: Mutex::default(),
             lag: Mutex::default(),
             topic_ids: Mutex::default(),
+            turn: Mutex::default(),
+            sample: Mutex::default(),
+            poked: AtomicBool::new(false),
+            trouble: Mutex::default(),
         }
     }
 
@@ -128,7 +141,6 @@ pub(super) struct Gate {
     pub batches: Sender<Offered>,
     pub words: Sender<Word>,
     pub follow: Follow,
-    pub generation: String,
 }
 
 impl Gate {
@@ -146,7 +158,8 @@ impl Gate {
     }
 
     fn append_start(&self, ranges: Vec<EntryRange>) -> Result<()> {
-        let entry = Entry { ranges, ..super::entry(Kind::Start, &self.generation) };
+        let generation = lock(&self.shared.turn).judging.clone();
+        let entry = Entry { ranges, ..Entry::new(Kind::Start, &generation) };
         match self.follow.runtime.block_on(self.follow.ledger.append(&entry))? {
             // another process may have been first with a partition: then what it says counts, and the caller looks again
             Appended::At(_) | Appended::Moved { .. } => Ok(()),

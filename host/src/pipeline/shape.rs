@@ -25,6 +25,15 @@ use crate::error::{Error, Result};
 use crate::outcome::{Dead, Finding, Outcome};
 use crate::record::{Batch, RawBatch};
 
+/// What puts rows into their tables, and for the how manieth time.
+#[derive(Clone, Copy, Debug)]
+pub struct Put<'a> {
+    /// id of the entry: `_batch`
+    pub entry: Uuid,
+    /// `_attempt` of the rows of each record; empty where all of them are judged for the first time
+    pub attempts: &'a [i32],
+}
+
 /// Shapes rows for one sink.
 pub struct Shaper {
     outcome: Outcome,
@@ -78,22 +87,27 @@ impl Shaper {
 
     /// The rows of its outcome, `None` where there are none. `entry` becomes `_batch`.
     pub fn shape(&self, judged: &Judged, entry: Uuid) -> Result<Option<RecordBatch>> {
+        self.shape_again(judged, Put { entry, attempts: &[] })
+    }
+
+    /// The same for rows that may have been judged before.
+    pub fn shape_again(&self, judged: &Judged, put: Put<'_>) -> Result<Option<RecordBatch>> {
         let columns = match self.outcome {
             Outcome::Dlq if judged.dead.is_empty() => return Ok(None),
-            Outcome::Dlq => self.dead_rows(&judged.batch.raw, &judged.dead, entry),
+            Outcome::Dlq => self.dead_rows(&judged.batch.raw, &judged.dead, put),
             Outcome::Valid | Outcome::Error => {
                 let rows = judged.outcomes.iter().filter(|o| **o == self.outcome).count();
                 if rows == 0 {
                     return Ok(None);
                 }
-                self.judged_rows(judged, rows, entry)?
+                self.judged_rows(judged, rows, put)?
             }
         };
         let shaped = RecordBatch::try_new(self.schema.clone(), columns);
         shaped.map(Some).map_err(|e| Error::Host(format!("columns of sink `{}` do not fit: {e}", self.outcome)))
     }
 
-    fn judged_rows(&self, judged: &Judged, rows: usize, entry: Uuid) -> Result<Vec<ArrayRef>> {
+    fn judged_rows(&self, judged: &Judged, rows: usize, put: Put<'_>) -> Result<Vec<ArrayRef>> {
         let all = rows == judged.batch.len();
         let mask = (!all).then(|| BooleanArray::from_iter(judged.outcomes.iter().map(|o| Some(*o == self.outcome))));
         let bug = |e| Error::Host(format!("rows cannot be filtered: {e}"));
@@ -119,13 +133,13 @@ impl Shaper {
             }
         }
         if self.provenance {
-            shaped.extend(self.coordinates(judged, all, entry));
+            shaped.extend(self.coordinates(judged, all, put));
             shaped.push(self.findings(judged, rows));
         }
         Ok(shaped)
     }
 
-    fn coordinates(&self, judged: &Judged, all: bool, entry: Uuid) -> Vec<ArrayRef> {
+    fn coordinates(&self, judged: &Judged, all: bool, put: Put<'_>) -> Vec<ArrayRef> {
         let picked = |values: &'_ [u32]| -> Vec<u32> {
             let outcomes = judged.outcomes.iter();
             values.iter().zip(outcomes).filter(|(_, o)| **o == self.outcome).map(|(value, _)| *value).collect()
@@ -136,7 +150,7 @@ impl Shaper {
         } else {
             (Cow::Owned(picked(origin)), Cow::Owned(picked(ordinal)))
         };
-        coordinates(raw, origin.iter().copied().zip(ordinal.iter().copied()), entry)
+        coordinates(raw, origin.iter().copied().zip(ordinal.iter().copied()), put)
     }
 
     /// `_findings` of the `rows` rows of the outcome.
@@ -157,7 +171,7 @@ impl Shaper {
         Arc::new(list.finish())
     }
 
-    fn dead_rows(&self, raw: &RawBatch, dead: &[Dead], entry: Uuid) -> Vec<ArrayRef> {
+    fn dead_rows(&self, raw: &RawBatch, dead: &[Dead], put: Put<'_>) -> Vec<ArrayRef> {
         // payloads are large here: a buffer that doubles would take twice as much
         let bytes = dead.iter().map(|row| raw.value(row.record as usize).map_or(0, <[u8]>::len)).sum();
         let mut key = BinaryBuilder::new();
@@ -185,7 +199,7 @@ impl Shaper {
             text(|row| row.plugin.as_ref().map(|(_, digest)| &**digest)),
         ];
         if self.provenance {
-            columns.extend(coordinates(raw, dead.iter().map(|row| (row.record, row.ordinal)), entry));
+            columns.extend(coordinates(raw, dead.iter().map(|row| (row.record, row.ordinal)), put));
             columns.push(no_findings(dead.len()));
         }
         columns
@@ -193,7 +207,7 @@ impl Shaper {
 }
 
 /// `_topic _partition _offset _row _attempt _batch`.
-fn coordinates(raw: &RawBatch, rows: impl ExactSizeIterator<Item = (u32, u32)> + Clone, entry: Uuid) -> Vec<ArrayRef> {
+fn coordinates(raw: &RawBatch, rows: impl ExactSizeIterator<Item = (u32, u32)> + Clone, put: Put<'_>) -> Vec<ArrayRef> {
     let n = rows.len();
     let records = || rows.clone().map(|(record, _)| &raw.records[record as usize]);
     let partitions = || records().map(|r| &raw.ranges[r.range as usize].partition);
@@ -202,8 +216,11 @@ fn coordinates(raw: &RawBatch, rows: impl ExactSizeIterator<Item = (u32, u32)> +
         Arc::new(Int32Array::from_iter_values(partitions().map(|p| p.partition))),
         Arc::new(Int64Array::from_iter_values(records().map(|r| r.offset))),
         Arc::new(Int32Array::from_iter_values(rows.clone().map(|(_, ordinal)| ordinal as i32))),
-        Arc::new(Int32Array::from_value(0, n)),
-        Arc::new(repeated(&entry.to_string(), n)),
+        match put.attempts {
+            [] => Arc::new(Int32Array::from_value(0, n)),
+            attempts => Arc::new(Int32Array::from_iter_values(rows.map(|(record, _)| attempts[record as usize]))),
+        },
+        Arc::new(repeated(&put.entry.to_string(), n)),
     ]
 }
 

@@ -3,14 +3,15 @@
 //! It runs on one thread and blocks on nothing but its events; whatever takes long is done by others.
 
 use std::collections::BTreeMap;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use uuid::Uuid;
 
 use super::commit::{Closed, Committed};
-use super::intake::{Offered, Shared, Word};
+use super::intake::{Offered, Shared, Word, lock};
+use super::judging::{Judging, Opening};
 use super::worker::{Worker, Written, merge_examples};
 use super::{Happening, Ran};
 use crate::config::CommitConfig;
@@ -21,9 +22,15 @@ use crate::telemetry::Metrics;
 use crate::telemetry::health::BEAT;
 use crate::telemetry::metrics::Step;
 
+/// Records that a candidate is tried on: so few that each of them can be isolated within the probes of one batch.
+const SAMPLE_RECORDS: usize = 16;
+
+/// Bytes of them.
+const SAMPLE_BYTES: usize = 1 << 20;
+
 /// What a worker is told.
 pub(super) enum Work {
-    Batch(Uuid, RawBatch),
+    Batch(Arc<Opening>, RawBatch),
     /// close the entry's files; every worker takes one of these
     Close,
     Discard,
@@ -53,10 +60,10 @@ pub(super) fn work_off(
 ) {
     for work in queue {
         let answer = match work {
-            Work::Batch(entry, raw) => {
+            Work::Batch(opening, raw) => {
                 let bytes = raw.weight();
                 metrics.health.judging(n, true);
-                let judged = calmly("judges", || worker.process(entry, raw));
+                let judged = calmly("judges", || worker.process(&opening, raw));
                 metrics.health.judging(n, false);
                 let (spent, writing) = worker.take_spent();
                 metrics.spent(&spent, writing);
@@ -83,7 +90,7 @@ pub(super) fn work_off(
 
 /// The entry that takes batches.
 pub(super) struct Open {
-    id: Uuid,
+    opening: Arc<Opening>,
     since: Instant,
     records: u64,
     bytes: u64,
@@ -106,6 +113,8 @@ pub(super) struct Closing {
 pub(super) struct Loop<'a> {
     pub shared: &'a Shared,
     pub commit: CommitConfig,
+    /// what entries are judged by
+    pub judging: Arc<Judging>,
     pub workers: usize,
     pub work: Sender<Work>,
     pub done: Receiver<Done>,
@@ -194,8 +203,15 @@ impl Loop<'_> {
             }
             return;
         }
+        if self.open.is_none() {
+            self.begin(&batch);
+        }
         let open = self.open.get_or_insert_with(|| Open {
-            id: Uuid::now_v7(),
+            opening: Arc::new(Opening {
+                id: Uuid::now_v7(),
+                judging: self.judging.clone(),
+                shadow: self.shared.beside(),
+            }),
             since: Instant::now(),
             records: 0,
             bytes: 0,
@@ -224,7 +240,16 @@ impl Loop<'_> {
         open.pending += 1;
         let (records, bytes) = (batch.records.len() as u64, batch.data.len() as u64);
         self.shared.metrics.read(records, bytes, (open.since, open.records));
-        let _ = self.work.send(Work::Batch(open.id, batch));
+        let _ = self.work.send(Work::Batch(open.opening.clone(), batch));
+    }
+
+    /// An entry is about to be opened: here, and nowhere else, another generation takes over.
+    fn begin(&mut self, batch: &RawBatch) {
+        if let Some(next) = self.shared.next_judging() {
+            self.shared.metrics.judges(&next.chain);
+            self.judging = next;
+        }
+        *lock(&self.shared.sample) = Some(batch.head(SAMPLE_RECORDS, SAMPLE_BYTES));
     }
 
     /// Drops a batch that nobody will commit. Answers whether it begins a partition that no seek has named yet: assigned
@@ -298,7 +323,8 @@ impl Loop<'_> {
         self.committing = true;
         self.shared.metrics.health.committing(true);
         self.shared.metrics.step(Step::Close, due.elapsed());
-        let _ = self.close.send(Closed { id: open.id, ranges: open.ranges, written, opened: open.since, due });
+        let (opening, ranges, opened) = (open.opening, open.ranges, open.since);
+        let _ = self.close.send(Closed { opening, ranges, written, opened, due });
     }
 
     fn land(&mut self, landed: Result<Committed>, watch: &mut dyn FnMut(Happening)) {
@@ -384,6 +410,19 @@ mod tests {
     use crate::record::Range;
     use crossbeam_channel::{bounded, unbounded};
 
+    const PIPELINE: &str = r#"
+name = "visits"
+state = "lake/_sluice"
+[source]
+files = ["*.ndjson"]
+[schema]
+file = "visits.sql"
+[sink]
+valid = { delta = "lake/visits" }
+error = { delta = "lake/visits_errors" }
+dlq = { delta = "lake/visits_dlq" }
+"#;
+
     fn part(partition: i32) -> TopicPartition {
         TopicPartition::new("visits", partition)
     }
@@ -395,12 +434,19 @@ mod tests {
 
     /// Runs `steps` on a loop whose workers never answer; answers the seeks that the source was told, in order.
     fn told(steps: impl FnOnce(&mut Loop)) -> Vec<Vec<(i32, i64)>> {
-        let shared = Shared::new(Stop::default(), std::sync::Arc::default());
+        let shared = Shared::new(Stop::default(), Arc::default());
         (0..16).for_each(|_| assert!(shared.lift(1 << 10), "the batches of a test are light"));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sluice.toml");
+        std::fs::write(folder.path().join("visits.sql"), "CREATE TABLE visits (page STRING)").unwrap();
+        std::fs::write(&file, PIPELINE).unwrap();
+        let chain = Arc::new(crate::chain::Chain::load(&file, None).unwrap());
+        let judging = Arc::new(Judging::new(chain).unwrap());
         let ((work, _queue), (_results, done), (close, _closed)) = (bounded(16), unbounded(), bounded(1));
         steps(&mut Loop {
             shared: &shared,
             commit: COMMIT,
+            judging,
             workers: 1,
             work,
             done,

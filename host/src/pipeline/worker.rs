@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray};
@@ -11,14 +12,17 @@ use arrow::datatypes::TimestampMicrosecondType;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
+use super::beside::Beside;
+use super::judging::{Judging, Opening, shapers};
 use super::shape::Shaper;
-use crate::chain::{Chain, Judge, Judged, Spent, Waiting, dead_key};
+use crate::chain::{Judge, Judged, Spent, Waiting, dead_key};
 use crate::columns;
 use crate::crash;
 use crate::error::Result;
 use crate::ledger::{Counts, FileAction};
 use crate::outcome::Outcome;
 use crate::record::{RawBatch, TopicPartition};
+use crate::shadow::Seen;
 use crate::sink::FileTarget;
 use crate::sink::files::TableWriter;
 
@@ -47,6 +51,8 @@ pub struct Written {
     pub latest_event_time: BTreeMap<TopicPartition, i64>,
     /// the first dead letter of each kind
     pub examples: BTreeMap<String, Example>,
+    /// what a candidate would have done otherwise
+    pub shadow: Option<Seen>,
 }
 
 /// A sink as workers see it.
@@ -60,46 +66,66 @@ pub struct Place {
 
 /// Judges and writes on one thread.
 pub struct Worker {
+    judging: Arc<Judging>,
     judge: Judge,
     shapers: Vec<Shaper>,
     places: Vec<Place>,
     writers: BTreeMap<Outcome, TableWriter>,
     written: Written,
-    event_time: Option<String>,
     started_micros: i64,
     runtime: Handle,
     writing: Duration,
+    beside: Option<Beside>,
+    /// what judging the last batch took, where that was asked for already
+    spent: Option<Spent>,
 }
 
 impl Worker {
-    /// A worker for `chain` that writes to `places`.
-    pub fn new(chain: &Chain, places: Vec<Place>, runtime: Handle) -> Result<Worker> {
-        let sinks = &chain.config.sinks;
-        let shapers = [(Outcome::Valid, &sinks.valid), (Outcome::Error, &sinks.error), (Outcome::Dlq, &sinks.dlq)]
-            .into_iter()
-            .map(|(outcome, sink)| Shaper::new(outcome, sink, chain.schema()))
-            .collect::<Result<_>>()?;
+    /// A worker that writes to `places`, and begins with the generation `judging`.
+    pub(super) fn new(judging: &Arc<Judging>, places: Vec<Place>, runtime: Handle) -> Result<Worker> {
+        let chain = &judging.chain;
         Ok(Worker {
+            judging: judging.clone(),
             judge: chain.judge()?,
-            shapers,
+            shapers: shapers(chain)?,
             places,
             writers: BTreeMap::new(),
             written: Written::default(),
-            event_time: chain.config.event_time.clone(),
             started_micros: chrono::Utc::now().timestamp_micros(),
             runtime,
             writing: Duration::ZERO,
+            beside: None,
+            spent: None,
         })
     }
 
-    /// Judges a batch and writes its rows for `entry`.
-    pub fn process(&mut self, entry: Uuid, raw: RawBatch) -> Result<()> {
-        let mut waiting = Waiting::from(raw);
-        while let Some(judged) = self.judge.next(&mut waiting)? {
+    /// Judges a batch and writes its rows for the entry.
+    pub(super) fn process(&mut self, opening: &Opening, raw: RawBatch) -> Result<()> {
+        if !Arc::ptr_eq(&opening.judging, &self.judging) {
+            let chain = &opening.judging.chain;
+            (self.judge, self.shapers) = (chain.judge()?, shapers(chain)?);
+            self.judging = opening.judging.clone();
+        }
+        self.beside = self.beside.take().filter(|beside| opening.shadow.as_ref().is_some_and(|it| beside.is_of(it)));
+        if let (None, Some(shadow)) = (&self.beside, &opening.shadow) {
+            self.beside = Beside::new(shadow, self.runtime.clone());
+        }
+        let again = self.beside.as_mut().is_some_and(Beside::takes).then(|| raw.clone());
+        let (mut waiting, mut kept, mut judging) = (Waiting::from(raw), Vec::new(), Duration::ZERO);
+        loop {
             let begun = Instant::now();
-            self.write(entry, &judged)?;
+            let Some(judged) = self.judge.next(&mut waiting)? else { break };
+            judging += begun.elapsed();
+            let begun = Instant::now();
+            self.write(opening.id, &judged)?;
             self.note(&judged);
             self.writing += begun.elapsed();
+            kept.extend(again.is_some().then_some(judged));
+        }
+        if let (Some(raw), Some(beside)) = (again, &mut self.beside) {
+            let spent = self.judge.take_spent();
+            beside.judge(opening.id, raw, &kept, judging, &spent);
+            self.spent = Some(spent);
         }
         Ok(())
     }
@@ -123,7 +149,8 @@ impl Worker {
 
     /// Where the time went since this was last asked: judging, and shaping and writing rows.
     pub fn take_spent(&mut self) -> (Spent, Duration) {
-        (self.judge.take_spent(), std::mem::take(&mut self.writing))
+        let spent = self.spent.take().unwrap_or_else(|| self.judge.take_spent());
+        (spent, std::mem::take(&mut self.writing))
     }
 
     /// Closes the files of the entry, durably, and answers what was done for it.
@@ -131,12 +158,14 @@ impl Worker {
         for (outcome, writer) in std::mem::take(&mut self.writers) {
             self.written.files.insert(outcome, writer.finish()?);
         }
+        self.written.shadow = self.beside.as_mut().and_then(Beside::close);
         Ok(std::mem::take(&mut self.written))
     }
 
     /// Forgets what was written for the entry: no file of it stays.
     pub fn discard(&mut self) {
         self.writers.clear();
+        self.beside.iter_mut().for_each(Beside::discard);
         self.written = Written::default();
     }
 
@@ -160,7 +189,8 @@ impl Worker {
     }
 
     fn note_event_times(&mut self, judged: &Judged) {
-        let Some(times) = self.event_time.as_deref().and_then(|path| columns::column(&judged.batch, path)) else {
+        let event_time = self.judging.chain.config.event_time.as_deref();
+        let Some(times) = event_time.and_then(|path| columns::column(&judged.batch, path)) else {
             return;
         };
         let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else { return };
@@ -199,6 +229,11 @@ impl Written {
             *known = time.max(*known);
         }
         merge_examples(&mut self.examples, other.examples);
+        match (&mut self.shadow, other.shadow) {
+            (Some(seen), Some(other)) => seen.merge(other),
+            (seen @ None, other) => *seen = other,
+            (Some(_), None) => {}
+        }
     }
 }
 

@@ -107,6 +107,35 @@ impl DeltaSink {
         self.commit(&mut handle, vec![], entry).await.map(drop).map_err(|failure| self.outside(failure))
     }
 
+    /// Appends files that no ledger entry names, of rows whose Delta schema is `rows`: differences of a shadow. `mark` is the
+    /// entry they were seen in, for people; nothing is fenced by it.
+    pub async fn append(&self, files: &[FileAction], rows: &serde_json::Value, mark: u64) -> Result<()> {
+        let mut handle = self.handle.lock().await;
+        let merged = Merged {
+            files: files.iter().map(|file| (mark, file.clone())).collect(),
+            schema: Some(rows.clone()),
+            last: mark,
+        };
+        let mut attempt = 0;
+        loop {
+            back_off(attempt).await;
+            match self.append_once(&mut handle, &merged).await {
+                Ok(()) => return Ok(()),
+                Err(Failure::Again(_)) if attempt + 1 < ATTEMPTS => {
+                    handle.forget();
+                    attempt += 1;
+                }
+                Err(failure) => return Err(self.outside(failure)),
+            }
+        }
+    }
+
+    async fn append_once(&self, handle: &mut Handle, merged: &Merged) -> Result<(), Failure> {
+        let Some(table) = handle.fresh().await? else { return Err(self.missing().into()) };
+        let actions = self.actions(table, merged)?;
+        self.commit(handle, actions, merged.last).await.map(drop)
+    }
+
     /// One commit at most, of one page of entries: the table may be less far than `head` then.
     async fn attempt(&self, handle: &mut Handle, ledger: &Ledger, head: u64) -> Result<Applied, Failure> {
         let bound = ledger.bound(self.outcome).await?;

@@ -1,6 +1,5 @@
 //! A lake in a temporary folder for the tests of sinks: real stores, a real ledger, real files.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -13,8 +12,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::config::Location;
-use crate::ledger::entry::FORMAT;
-use crate::ledger::{Appended, Counts, Entry, EntryRange, FileAction, Kind, Ledger, SinkActions};
+use crate::ledger::{Appended, Entry, EntryRange, FileAction, Kind, Ledger, SinkActions};
 use crate::outcome::Outcome;
 use crate::record::TopicPartition;
 use crate::sink::delta::{DeltaSink, delta_schema};
@@ -103,25 +101,14 @@ fn at(dir: &TempDir, name: &str) -> Location {
 }
 
 fn entry(kind: Kind, from: i64, to: i64) -> Entry {
-    Entry {
-        format: FORMAT,
-        id: Uuid::now_v7(),
-        at: DateTime::UNIX_EPOCH,
-        kind,
-        generation: "7f3a1c".into(),
-        references: BTreeMap::new(),
-        ranges: vec![EntryRange {
-            partition: TopicPartition::new("visits", 0),
-            from,
-            to,
-            topic_id: None,
-            latest_event_time: None,
-        }],
-        counts: Counts::default(),
-        sinks: BTreeMap::new(),
-        tables: BTreeMap::new(),
-        swept: Vec::new(),
-    }
+    let ranges = vec![EntryRange {
+        partition: TopicPartition::new("visits", 0),
+        from,
+        to,
+        topic_id: None,
+        latest_event_time: None,
+    }];
+    Entry { at: DateTime::UNIX_EPOCH, ranges, ..Entry::new(kind, "7f3a1c") }
 }
 
 /// Writes one batch as a worker does: from a plain thread.

@@ -12,7 +12,7 @@ use arrow::json::LineDelimitedWriter;
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{DataFrame, SessionContext};
 use deltalake::DeltaTable;
 use deltalake::delta_datafusion::DeltaSessionContext;
 use futures::TryStreamExt;
@@ -113,6 +113,18 @@ impl Table {
         let batches = collect(query(&session, "SELECT count(*) FROM t").await?).await?.1;
         let count = batches.first().map(|b| b.column(0).as_primitive::<arrow::datatypes::Int64Type>().value(0));
         Ok(count.and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Result<u64> {
+        Ok(self.table.snapshot().doing(|| self.doing())?.version())
+    }
+
+    /// All its rows, to be queried in `session`.
+    pub async fn frame(&self, session: &SessionContext) -> Result<DataFrame> {
+        self.table.update_datafusion_session(&session.state()).doing(|| self.doing())?;
+        let provider = self.table.table_provider().await.doing(|| self.doing())?;
+        session.read_table(provider).doing(|| self.doing())
     }
 
     /// What it is.

@@ -45,7 +45,7 @@ pub struct Endpoint {
 pub fn bind(listen: &Listen) -> Result<Option<Endpoint>> {
     match listen {
         Listen::Off => Ok(None),
-        Listen::At(address) => take(address).map(Some),
+        Listen::At(address) => take(address, "metrics", "[metrics] listen").map(Some),
         Listen::Default => {
             let found = PORTS.into_iter().find_map(|port| Endpoint::at((Ipv4Addr::LOCALHOST, port).into()).ok());
             if found.is_none() {
@@ -56,8 +56,12 @@ pub fn bind(listen: &Listen) -> Result<Option<Endpoint>> {
     }
 }
 
-fn take(address: &str) -> Result<Endpoint> {
-    let doing = || format!("cannot serve metrics on {address} (`[metrics] listen`)");
+/// Takes the place where `what` is served, which the pipeline file names under `key`.
+///
+/// # Errors
+/// It cannot be had.
+pub fn take(address: &str, what: &str, key: &str) -> Result<Endpoint> {
+    let doing = || format!("cannot serve {what} on {address} (`{key}`)");
     let resolved = address.to_socket_addrs().map_err(|e| Error::environment(doing(), e))?;
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for socket in resolved {

@@ -24,11 +24,13 @@ use super::health::Health;
 use super::names::{self, Kind, Name};
 use super::process;
 use crate::chain::{Chain, Spent};
+use crate::compare;
 use crate::config::Config;
 use crate::expect;
 use crate::ledger::Counts;
 use crate::outcome::{Outcome, Reason};
 use crate::record::TopicPartition;
+use crate::shadow;
 use crate::source::Notice;
 
 type Labels = Vec<(&'static str, String)>;
@@ -97,6 +99,15 @@ pub struct Metrics {
     in_flight_bytes_limit: Gauge<u64, AtomicU64>,
     build: Gauges,
     pipeline: Gauges,
+    generation: Gauges,
+    reloads: Counters,
+    shadow: Gauges,
+    shadow_records: Counter,
+    shadow_flips: Counters,
+    shadow_findings: Counters,
+    shadow_columns: Counters,
+    shadow_seconds: Seconds,
+    shadow_fuel: Counters,
     plugins: Gauges,
     /// `rule/code` → severity; held while an entry is counted and while somebody looks, who sees all of it or nothing
     severities: Mutex<BTreeMap<String, &'static str>>,
@@ -149,6 +160,15 @@ impl Metrics {
             in_flight_bytes_limit: registered(r, &names::IN_FLIGHT_BYTES_LIMIT, Gauge::default()),
             build: labelled(r, &names::BUILD),
             pipeline: labelled(r, &names::PIPELINE),
+            generation: labelled(r, &names::GENERATION),
+            reloads: labelled(r, &names::RELOADS),
+            shadow: labelled(r, &names::SHADOW),
+            shadow_records: registered(r, &names::SHADOW_RECORDS, Counter::default()),
+            shadow_flips: labelled(r, &names::SHADOW_FLIPS),
+            shadow_findings: labelled(r, &names::SHADOW_FINDINGS),
+            shadow_columns: labelled(r, &names::SHADOW_COLUMNS),
+            shadow_seconds: labelled(r, &names::SHADOW_SECONDS),
+            shadow_fuel: labelled(r, &names::SHADOW_FUEL),
             plugins: labelled(r, &names::PLUGIN),
             severities: Mutex::default(),
             now,
@@ -176,6 +196,9 @@ impl Metrics {
         for event in ["assigned", "revoked", "lost"] {
             self.rebalances.at([event]);
         }
+        for result in Reload::ALL {
+            self.reloads.at([result.as_str()]);
+        }
         self.source_up.set(1);
         self.build.at([env!("CARGO_PKG_VERSION")]).set(1);
     }
@@ -183,7 +206,8 @@ impl Metrics {
     /// What judges from now on: its generation, its plugins and their codes. Counters go on.
     pub fn judges(&self, chain: &Chain) {
         let config = &chain.config;
-        let mut severities = BTreeMap::new();
+        // those of the generation before stay: its last entry is counted after this
+        let mut severities = lock(&self.severities);
         for expectation in &config.expect {
             let code = &expectation.name;
             severities.insert(format!("{}/{code}", expect::RULE), expectation.severity.as_str());
@@ -204,12 +228,47 @@ impl Metrics {
                 self.plugin_failures.at([name, reason.as_str()]);
             }
         }
-        for (code, severity) in &severities {
+        for (code, severity) in &*severities {
             self.findings.at(finding(code, severity));
         }
-        *lock(&self.severities) = severities;
         self.pipeline.series.clear();
         self.pipeline.at([&config.name, chain.generation.short(), &state_hash(config)]).set(1);
+        self.generation.series.clear();
+        self.generation.at([chain.generation.short()]).set(1);
+    }
+
+    /// What became of a change while it runs.
+    pub fn reloaded(&self, result: Reload) {
+        self.reloads.at([result.as_str()]).inc();
+    }
+
+    /// Which candidate judges beside.
+    pub fn shadows(&self, generation: Option<&str>) {
+        self.shadow.series.clear();
+        if let Some(generation) = generation {
+            self.shadow.at([generation]).set(1);
+        }
+    }
+
+    /// What a candidate would have done otherwise in an entry that landed.
+    pub fn shadowed(&self, seen: &shadow::Seen) {
+        let summary = &seen.summary;
+        self.shadow_records.inc_by(summary.records);
+        for ((before, after), tally) in &summary.flips {
+            self.shadow_flips.at([compare::name(*before), compare::name(*after)]).inc_by(tally.rows);
+        }
+        for (change, all) in [("gained", &summary.gained), ("lost", &summary.lost)] {
+            for (code, tally) in all {
+                self.shadow_findings.at([code, change]).inc_by(tally.rows);
+            }
+        }
+        for (column, tally) in &summary.columns {
+            self.shadow_columns.at([column]).inc_by(tally.rows);
+        }
+        for (of, side) in [("active", seen.active), ("candidate", seen.candidate)] {
+            self.shadow_seconds.at([of]).inc_by(side.nanos as f64 / 1e9);
+            self.shadow_fuel.at([of]).inc_by(side.fuel);
+        }
     }
 
     /// Threads that judge, and what may be in flight.
@@ -356,6 +415,29 @@ const STAGES: [&str; 5] = ["decode", "enrich", "expect", "rule", "write"];
 /// How a call of a plugin can fail.
 const FAILURES: [Reason; 5] =
     [Reason::PluginTrap, Reason::PluginTimeout, Reason::PluginMemory, Reason::PluginOutput, Reason::PluginError];
+
+/// What became of a change of what judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// this process put a generation in force
+    Activated,
+    /// another process did, or an operator
+    Followed,
+    /// the candidate cannot be
+    Refused,
+}
+
+impl Reload {
+    const ALL: [Reload; 3] = [Reload::Activated, Reload::Followed, Reload::Refused];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Reload::Activated => "activated",
+            Reload::Followed => "followed",
+            Reload::Refused => "refused",
+        }
+    }
+}
 
 /// The steps of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

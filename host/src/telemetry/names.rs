@@ -93,6 +93,15 @@ names! {
     STARTED Gauge "process_start_time_seconds" [] "Unix time of the process's start";
     BUILD Gauge "sluice_build_info" ["version"] "1: what runs";
     PIPELINE Gauge "sluice_pipeline_info" ["pipeline", "generation", "state"] "1: the pipeline, what judges, and a hash of its state folder's place";
+    GENERATION Gauge "sluice_generation_info" ["generation"] "1: the generation that judges the open entry";
+    SHADOW Gauge "sluice_shadow_info" ["generation"] "1: the candidate that judges beside";
+    SHADOW_RECORDS Counter "sluice_shadow_records_total" [] "records that the candidate judged, too";
+    SHADOW_FLIPS Counter "sluice_shadow_flipped_rows_total" ["before", "after"] "rows whose outcome the candidate changes";
+    SHADOW_FINDINGS Counter "sluice_shadow_findings_total" ["code", "change"] "rows by a code or reason that the candidate adds or takes: gained, lost";
+    SHADOW_COLUMNS Counter "sluice_shadow_changed_values_total" ["column"] "rows with another value in a column";
+    SHADOW_SECONDS Counter "sluice_shadow_seconds_total" ["of"] "time of judging the same batches: active, candidate";
+    SHADOW_FUEL Counter "sluice_shadow_fuel_total" ["of"] "fuel of judging the same batches: active, candidate";
+    RELOADS Counter "sluice_reloads_total" ["result"] "changes of what judges while it runs: activated, followed, refused";
     PLUGIN Gauge "sluice_plugin_info" ["plugin", "kind", "version", "digest"] "1: a component that is loaded";
 }
 

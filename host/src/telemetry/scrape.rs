@@ -124,6 +124,11 @@ pub fn fetch(url: &str) -> Result<Snapshot> {
 
 /// Status and body of a `GET`.
 pub fn get(url: &str, patience: Duration) -> Result<(u16, String)> {
+    request("GET", url, None, "", patience)
+}
+
+/// Status and body of a request; `token` is said as a bearer's, `body` is JSON where there is one.
+pub fn request(method: &str, url: &str, token: Option<&str>, body: &str, patience: Duration) -> Result<(u16, String)> {
     let rest = match url.split_once("://") {
         Some(("http", rest)) => rest,
         None => url,
@@ -145,7 +150,12 @@ pub fn get(url: &str, patience: Duration) -> Result<(u16, String)> {
             stream.set_read_timeout(Some(patience))?;
             stream.set_write_timeout(Some(patience))?;
             // of this version the answer is neither chunked nor kept open
-            write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+            let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+            let about = match body.len() {
+                0 => String::new(),
+                n => format!("Content-Type: application/json\r\nContent-Length: {n}\r\n"),
+            };
+            write!(stream, "{method} {path} HTTP/1.0\r\nHost: {address}\r\n{token}{about}\r\n{body}")?;
             let mut answer = Vec::new();
             stream.take(LONGEST).read_to_end(&mut answer)?;
             return Ok(String::from_utf8_lossy(&answer).into_owned());

@@ -92,7 +92,7 @@ fn run(folder: &FsPath) -> Journal {
     let mut source = FilesSource::new(&config.base, patterns, config.source.max_record).unwrap();
     let mut landed = Vec::new();
     let options = Options { until_end: true, workers: 1 };
-    let pipeline = Pipeline::open(chain, follow.clone(), Stop::default()).unwrap();
+    let pipeline = Pipeline::open(chain, follow.clone(), Stop::default(), Arc::default()).unwrap();
     let ran = pipeline.run(&mut source, &options, &mut |happening| {
         if let Happening::Landed(entry, _) = happening {
             landed.push((disk.journal.lock().unwrap().len(), entry.number));
