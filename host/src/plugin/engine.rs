@@ -238,10 +238,10 @@ mod tests {
         let code = wat::parse_str("(component (core module (func (export \"f\"))))").unwrap();
         for engine in [engine.clone(), engine.beside()] {
             engine.compile(&code, "digest", Duration::from_secs(60)).unwrap();
-            let late = engine.compile(&code, "digest", Duration::ZERO).err().expect("nothing is compiled in no time");
+            let late = engine.compile(&code, "digest", Duration::ZERO).expect_err("nothing is compiled in no time");
             assert_eq!(late, "it is not compiled after 0s; raise limits.compile if that is right");
         }
-        let wrong = engine.beside().compile(b"\0asm", "digest", Duration::from_secs(60)).err().unwrap();
+        let wrong = engine.beside().compile(b"\0asm", "digest", Duration::from_secs(60)).unwrap_err();
         assert!(wrong.starts_with("it cannot be compiled: "), "{wrong}");
     }
 
