@@ -16,7 +16,7 @@ use crate::source::kafka::peek::{Pick, peek};
 
 /// Write some records of a topic to a file, fields masked
 ///
-/// Columns of [mask] in the pipeline file are masked, and those of --mask. Where there are any, keys and headers are left out,
+/// Columns of `[mask]` in the pipeline file are masked, and those of --mask. Where there are any, keys and headers are left out,
 /// and so is what is no JSON object: nothing in them can be told apart.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
