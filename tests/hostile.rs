@@ -20,6 +20,7 @@ pub mod fixtures;
 mod loading;
 mod rules;
 mod table;
+mod wasi;
 
 use crate::guests::Guest;
 
@@ -40,7 +41,6 @@ fn config() -> PluginConfig {
             detail: 64,
             log_lines: 5,
             component: 1 << 20,
-            compile: std::time::Duration::from_secs(60),
             call_rows: 4096,
             call_bytes: 1 << 20,
         },

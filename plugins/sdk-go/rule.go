@@ -28,8 +28,6 @@ package sluice
 import (
 	"fmt"
 	"reflect"
-	"runtime"
-	"unsafe"
 
 	"sluice/internal/guest"
 )
@@ -112,7 +110,8 @@ func Rule[Row, Settings any](name, version string, check func(Row, *Settings, *F
 	for i, code := range codes {
 		code.index = i
 	}
-	settings := new(Settings)
+	view, settings := guest.NewView(fields, reflect.TypeFor[Row]().Size()), new(Settings)
+	rows := (*[guest.Block]Row)(view.Rows())
 	plugin = &rule{name: name, version: version, fields: fields, problem: problem, codes: codes}
 	plugin.settings = func(json string) error {
 		settings = new(Settings)
@@ -121,17 +120,17 @@ func Rule[Row, Settings any](name, version string, check func(Row, *Settings, *F
 	plugin.check = func(batch guest.Batch) (found *Found, problem error) {
 		found = new(Found)
 		defer guest.Recover(&found.row, &problem)
-		view, problem := guest.Open(fields, batch)
-		if problem != nil {
+		if problem := view.Open(batch); problem != nil {
 			return nil, problem
 		}
-		row := new(Row)
-		for found.row < batch.Rows {
-			view.Read(unsafe.Pointer(row), found.row)
-			check(*row, settings, found)
-			found.row++
+		for from := uint32(0); from < batch.Rows; from += guest.Block {
+			count := min(guest.Block, batch.Rows-from)
+			view.Fill(uintptr(from), uintptr(count))
+			for i := range count {
+				found.row = from + i
+				check(rows[i], settings, found)
+			}
 		}
-		runtime.KeepAlive(view)
 		return found, nil
 	}
 }

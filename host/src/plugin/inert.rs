@@ -10,7 +10,7 @@
 
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, Linker, Resource, ResourceType, Type, Val};
-use wasmtime::{Error, Result, StoreContextMut, bail};
+use wasmtime::{Error, Result, StoreContextMut, Trap, bail};
 
 use super::log::Level;
 use super::sandbox::State;
@@ -158,7 +158,10 @@ impl Call {
                 Some(ok(None))
             }
             (Call::Flush, _) => Some(ok(None)),
-            (Call::Exit, _) => bail!("it called exit, and a plugin is part of a running host"),
+            (Call::Exit, _) => {
+                store.data_mut().log(Level::Error, "it called exit, and a plugin is a part of a running host");
+                return Err(Trap::UnreachableCodeReached.into());
+            }
             // also where an argument is not of the type that WASI says: the component's word is only its own
             (Call::SleepUntil | Call::SleepFor | Call::Poll | Call::RandomBytes | Call::Write | Call::Nothing, _) => {
                 None
@@ -264,10 +267,10 @@ fn nothing(store: &mut StoreContextMut<'_, State>, ty: &Type) -> Result<Val> {
 
 /// A stream that is at its end says `closed`; any other error is the first of its kind.
 fn closed_or(of: &mut impl FnMut(Type) -> Result<Val>, error: Type) -> Result<Val> {
-    if let Type::Variant(variant) = &error
-        && variant.cases().any(|case| case.name == "closed" && case.ty.is_none())
-    {
-        return Ok(Val::Variant("closed".into(), None));
+    if let Type::Variant(variant) = &error {
+        if variant.cases().any(|case| case.name == "closed" && case.ty.is_none()) {
+            return Ok(Val::Variant("closed".into(), None));
+        }
     }
     of(error)
 }

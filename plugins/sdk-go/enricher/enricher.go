@@ -17,7 +17,6 @@ package sluice
 
 import (
 	"reflect"
-	"runtime"
 	"unsafe"
 
 	"sluice/internal/guest"
@@ -78,7 +77,8 @@ func register[Row, Settings any](
 	if problem == nil {
 		problem = other
 	}
-	settings := new(Settings)
+	view, settings := guest.NewView(fields, reflect.TypeFor[Row]().Size()), new(Settings)
+	rows := (*[guest.Block]Row)(view.Rows())
 	plugin = &enricher{name: name, version: version, many: many, fields: fields, adds: adds, problem: problem}
 	plugin.settings = func(json string) error {
 		settings = new(Settings)
@@ -87,17 +87,17 @@ func register[Row, Settings any](
 	plugin.enrich = func(batch guest.Batch) (made *guest.Builder, problem error) {
 		made = guest.NewBuilder(adds, many)
 		defer guest.Recover(&made.Row, &problem)
-		view, problem := guest.Open(fields, batch)
-		if problem != nil {
+		if problem := view.Open(batch); problem != nil {
 			return nil, problem
 		}
-		row := new(Row)
-		for made.Row < batch.Rows {
-			view.Read(unsafe.Pointer(row), made.Row)
-			add(row, settings, made)
-			made.Row++
+		for from := uint32(0); from < batch.Rows; from += guest.Block {
+			count := min(guest.Block, batch.Rows-from)
+			view.Fill(uintptr(from), uintptr(count))
+			for i := range count {
+				made.Row = from + i
+				add(&rows[i], settings, made)
+			}
 		}
-		runtime.KeepAlive(view)
 		return made, nil
 	}
 }

@@ -21,6 +21,7 @@ A module is imported when the component is built, so whatever the plugin needs i
 import json as _json
 from datetime import date, datetime, timedelta, timezone
 from decimal import Context as _Context, Decimal
+from io import BytesIO as _BytesIO, StringIO as _StringIO
 from struct import pack as _pack
 
 from componentize_py_types import Err as _Err
@@ -103,7 +104,7 @@ def rule(name, version, check, *, codes, settings=None, **reads):
         for one in codes
     ]
     found = _Found()
-    each = _compile("found.row, " + plugin.targets, "check(row, settings, found)")
+    each = _compile(plugin.targets, "check(row, settings, found)")
 
     class Rule:
         def configure(self, config_json):
@@ -111,12 +112,11 @@ def rule(name, version, check, *, codes, settings=None, **reads):
             return Description(name, version, plugin.requests(), infos, _wit.Instances.REUSED)
 
         def check(self, b):
-            found.row, found.findings = 0, []
+            found.begin(b.rows)
             try:
-                columns = plugin.columns(b)
-                each(zip(range(b.rows), *columns), plugin.row, plugin.settings, found, check)
+                each(plugin.rows(b, found), plugin.row, plugin.settings, found, check)
             except Exception as problem:
-                raise _failed(problem, found.row)
+                raise _failed(problem, found.row())
             return found.findings
 
     return Rule
@@ -129,8 +129,8 @@ def enricher(name, version, add, *, adds, many=False, settings=None, **reads):
     from wit_world.exports.enricher import ColumnInfo, Description, Enriched  # only the world of an enricher has them
 
     plugin = _Plugin(name, version, add, reads, settings)
-    position = _Found()
-    each = _compile("position.row, " + plugin.targets, "answer(add(row, settings))", "position, add, answer")
+    position = _Position()
+    each = _compile(plugin.targets, "answer(add(row, settings))", "add, answer")
 
     class Enricher:
         def configure(self, config_json):
@@ -142,10 +142,10 @@ def enricher(name, version, add, *, adds, many=False, settings=None, **reads):
             return Description(name, version, plugin.requests(), produces, many, _wit.Instances.REUSED)
 
         def enrich(self, b):
-            position.row, answers = 0, []
+            position.begin(b.rows)
+            answers = []
             try:
-                columns = plugin.columns(b)
-                each(zip(range(b.rows), *columns), plugin.row, plugin.settings, position, add, answers.append)
+                each(plugin.rows(b, position), plugin.row, plugin.settings, add, answers.append)
                 rows = None
                 if many:
                     rows = [row for row, several in enumerate(answers) for _ in several]
@@ -156,7 +156,7 @@ def enricher(name, version, add, *, adds, many=False, settings=None, **reads):
                     if unknown:
                         raise KeyError(f"the answer has {', '.join(sorted(unknown))}, which `adds` does not name")
             except Exception as problem:
-                raise _failed(problem, position.row)
+                raise _failed(problem, position.row())
             return Enriched(rows, made)
 
     return Enricher
@@ -165,14 +165,25 @@ def enricher(name, version, add, *, adds, many=False, settings=None, **reads):
 # What happens in a call
 
 
-class _Found:
-    def __init__(self):
-        self.row, self.findings = 0, []
+class _Position:
+    """Which row it is: asked for where something is found, since to count costs every row."""
+
+    def begin(self, rows):
+        self.count, self.ahead = rows, None
+
+    def row(self):
+        return 0 if self.ahead is None else max(self.count - 1 - self.ahead.__length_hint__(), 0)
+
+
+class _Found(_Position):
+    def begin(self, rows):
+        super().begin(rows)
+        self.findings = []
 
     def __call__(self, code, detail=None):
         if code.index is None:
             raise LookupError(f"`{code.code}` is not among the rule's codes")
-        self.findings.append(_wit.Finding(self.row, code.index, None, None if detail is None else str(detail)))
+        self.findings.append(_wit.Finding(self.row(), code.index, None, None if detail is None else str(detail)))
 
 
 class _Plugin:
@@ -181,7 +192,7 @@ class _Plugin:
     def __init__(self, name, version, function, reads, settings):
         self.reads, self.make_settings, self.settings = reads, settings, None
         self.row = type("Row", (), {"__slots__": tuple(reads)})()
-        self.targets = "".join(f"row.{name}, " for name in reads)
+        self.targets = "".join(f"row.{name}, " for name in reads) or "_, "
 
     def configure(self, config_json):
         try:
@@ -193,8 +204,14 @@ class _Plugin:
     def requests(self):
         return [_wit.ColumnRequest(one.path, _TYPES[one.type], one.required) for one in self.reads.values()]
 
-    def columns(self, batch):
-        return [_read(column, one.type, batch.rows) for column, one in zip(batch.columns, self.reads.values())]
+    def rows(self, batch, position):
+        """An iterator over the rows, and the position knows the one whose steps it takes."""
+        if not self.reads:
+            position.ahead = iter(range(batch.rows))
+            return zip(position.ahead)
+        columns = [_read(column, one.type, batch.rows) for column, one in zip(batch.columns, self.reads.values())]
+        position.ahead = columns[0][1]
+        return zip(*[values for values, _ in columns])
 
 
 def _compile(targets, call, arguments="found, check"):
@@ -225,7 +242,15 @@ def _failed(problem, row):
 
 
 def _read(column, type, rows):
-    """A column as a list of Python's own values, None where it is null."""
+    """A column's values as Python's own, None where it is null; and the iterator that says how many are left."""
+    values = _values(column, type, rows)
+    if isinstance(values, list):
+        values = iter(values)
+        return values, values
+    return values
+
+
+def _values(column, type, rows):
     if isinstance(column, _wit.Column_Absent):
         return [None] * rows
     parts = column.value
@@ -235,17 +260,21 @@ def _read(column, type, rows):
         numbers = (int.from_bytes(data[at : at + 16], "little", signed=True) for at in range(0, rows * 16, 16))
         values = [Decimal(number).scaleb(-scale, _EXACT) for number in numbers]
     elif type in (str, bytes, dict, list):
-        offsets = memoryview(parts.offsets).cast("i").tolist()
+        sizes = iter(_sizes(parts.offsets, rows))
         data = parts.data
+        # what reads on from where it stopped makes neither slices nor numbers, as data[start:end] does
         if type is bytes:
-            values = [data[start:end] for start, end in zip(offsets, offsets[1:])]
+            values = map(_BytesIO(data).read, sizes)
         elif data.isascii():
-            text = data.decode("ascii")
-            values = [text[start:end] for start, end in zip(offsets, offsets[1:])]
+            values = map(_StringIO(data.decode("ascii")).read, sizes)
         else:
-            values = [data[start:end].decode() for start, end in zip(offsets, offsets[1:])]
+            values = map(bytes.decode, map(_BytesIO(data).read, sizes))
         if type in (dict, list):
             values = [_json.loads(value) if value else None for value in values]
+        elif not parts.validity:
+            return values, sizes
+        else:
+            values = list(values)
     elif type is bool:
         values = [byte >> bit & 1 == 1 for byte in parts.data for bit in range(8)][:rows]
     elif type is float:
@@ -264,6 +293,12 @@ def _read(column, type, rows):
                 if at * 8 + bit < rows:
                     values[at * 8 + bit] = None
     return values
+
+
+def _sizes(offsets, rows):
+    # all at once, as two long numbers: none of their words is less than the one that is taken from it
+    ends, starts = (int.from_bytes(offsets[at : at + 4 * rows], "little") for at in (4, 0))
+    return memoryview((ends - starts).to_bytes(4 * rows, "little")).cast("i").tolist()
 
 
 def _present(validity, rows, value):

@@ -49,7 +49,7 @@ func Log(level Level, message string) {
 }
 
 // What the host passes into the call at hand, kept from the collector until it is over.
-var passed [][]byte
+var passed []unsafe.Pointer
 
 // What the host reads after a call has returned, kept until the next.
 var kept []any
@@ -59,13 +59,15 @@ func realloc(old, oldBytes, align, size uint32) uint32 {
 	if size == 0 {
 		return align
 	}
-	// whole words: then the allocator aligns them, too
-	block := make([]byte, (size+7)&^7)
+	// a builder's room is not cleared, which the host writes to; whole words: then the allocator aligns them, too
+	var room strings.Builder
+	room.Grow(int(size+7) &^ 7)
+	block := unsafe.Pointer(unsafe.StringData(room.String()))
 	if old != 0 {
-		copy(block, unsafe.Slice((*byte)(at(old)), min(oldBytes, size)))
+		copy(unsafe.Slice((*byte)(block), size), unsafe.Slice((*byte)(at(old)), min(oldBytes, size)))
 	}
 	passed = append(passed, block)
-	return address(unsafe.Pointer(&block[0]))
+	return address(block)
 }
 
 func at(address uint32) unsafe.Pointer { return unsafe.Add(unsafe.Pointer(nil), int(address)) }
