@@ -3,6 +3,8 @@
 //! The tally is counted when a record is written, from what was done to it. Nothing here knows how a rule is written or
 //! evaluated, so a test may compare the two. The same [`Spec`] gives the same bytes.
 
+pub mod awap;
+pub mod devices;
 mod output;
 mod plan;
 mod tally;

@@ -39,7 +39,7 @@ pub struct Planted {
 
 impl Tally {
     pub(super) fn new(seed: u64, partitions: u32) -> Tally {
-        let outcomes = Outcome::ALL.into_iter().map(|outcome| (outcome, 0)).collect();
+        let outcomes = Outcome::LAST.into_iter().map(|outcome| (outcome, 0)).collect();
         Tally { seed, outcomes, partitions: vec![0; partitions as usize], ..Tally::default() }
     }
 

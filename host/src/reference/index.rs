@@ -14,6 +14,9 @@ const EMPTY: u64 = u64::MAX;
 /// Slots are at most this full, in eighths: 5 of 8 keeps probes short at 13–26 bytes a key.
 const FULL_EIGHTHS: usize = 5;
 
+/// Keys that are looked up together: more than a core waits for at once, few enough that their lines stay in its nearest cache.
+const BLOCK: usize = 128;
+
 /// Keys as bytes, by row.
 pub(super) trait Keys {
     /// The bytes of a row's key.
@@ -36,6 +39,52 @@ impl<S: BuildHasher> Index<S> {
     /// The hash of a key, for [`Index::find`] and [`Index::insert`].
     pub fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
+    }
+
+    /// The rows of the keys `asked`, in order, added to `found`; [`NONE`] where there is none, or no key.
+    ///
+    /// One step for a block of keys before the next step: first slots, then where their rows' keys are, then those keys. The
+    /// cache misses of a step do not depend on each other, so that they overlap; one key after the other waits for three.
+    pub fn find_all<'k>(
+        &self,
+        keys: &impl Keys,
+        rows: usize,
+        asked: impl Fn(usize) -> Option<&'k [u8]>,
+        found: &mut Vec<u32>,
+    ) {
+        let mask = self.slots.len() - 1;
+        let mut hashes = [0; BLOCK];
+        let mut first = [EMPTY; BLOCK];
+        let mut known: [&[u8]; BLOCK] = [&[]; BLOCK];
+        for begin in (0..rows).step_by(BLOCK) {
+            let block = rows.min(begin + BLOCK) - begin;
+            for (row, hash) in hashes[..block].iter_mut().enumerate() {
+                *hash = asked(begin + row).map_or(0, |key| self.hash(key));
+            }
+            for (slot, hash) in first[..block].iter_mut().zip(&hashes) {
+                *slot = self.slots[place(*hash) & mask];
+            }
+            for (slot, hash) in first[..block].iter_mut().zip(&hashes) {
+                let mut at = place(*hash) & mask;
+                while *slot != EMPTY && half(*slot) != half(*hash) {
+                    at = (at + 1) & mask;
+                    *slot = self.slots[at];
+                }
+            }
+            for (known, slot) in known[..block].iter_mut().zip(&first) {
+                *known = if *slot == EMPTY { &[] } else { keys.key(row(*slot)) };
+            }
+            let touched = known[..block].iter().fold(0, |all, known| all ^ known.first().copied().unwrap_or(0));
+            std::hint::black_box(touched);
+            for (i, (slot, hash)) in first[..block].iter().zip(&hashes).enumerate() {
+                found.push(match asked(begin + i) {
+                    Some(key) if *slot != EMPTY && known[i] == key => row(*slot),
+                    // half of the hash was that of another key
+                    Some(key) if *slot != EMPTY => self.find(keys, *hash, key),
+                    Some(_) | None => NONE,
+                });
+            }
+        }
     }
 
     /// The row of a key, [`NONE`] where there is none.

@@ -1,21 +1,25 @@
 //! Reading a reference table as a whole: a Delta table, a Parquet file or a CSV file.
 //!
-//! Only the columns that somebody asks for are read. Text of a CSV file stays text, unless a key must be compared with
+//! Only the columns that somebody asks for are read, on the caller's thread: it waits for files. Text of a CSV file stays text, unless a key must be compared with
 //! another type; nothing else is converted.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::csv;
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::prelude::{CsvReadOptions, DataFrame, ParquetReadOptions, SessionContext, col};
+use arrow::record_batch::RecordBatch;
+use datafusion::prelude::{SessionContext, col};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
 
 use crate::config::Location;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, Source};
 use crate::sink::look;
 use crate::store;
 
@@ -49,9 +53,16 @@ impl Place {
 
     /// Its columns and their types; of a CSV file all text.
     pub async fn schema(&self) -> Result<Schema> {
-        let frame = self.frame(&SessionContext::new()).await?.1;
-        let fields = frame.schema().fields().iter();
-        Ok(Schema::new(fields.map(|f| Field::new(f.name(), plain(f.data_type()), true)).collect::<Vec<_>>()))
+        let found = match self {
+            Place::Delta(location) => {
+                let table = open(location).await?;
+                table.frame(&SessionContext::new()).await?.schema().as_arrow().clone()
+            }
+            Place::Parquet(_, path) => parquet(path).doing(|| self.doing())?.schema().as_ref().clone(),
+            Place::Csv(_, path) => header(path).doing(|| self.doing())?,
+        };
+        let fields = found.fields().iter().map(|f| Field::new(f.name(), plain(f.data_type()), true));
+        Ok(Schema::new(fields.collect::<Vec<_>>()))
     }
 
     /// The columns `wanted`, each as the given type or as it is, and the version that they are of.
@@ -59,22 +70,43 @@ impl Place {
     /// # Errors
     /// It cannot be read, a column is missing, or a value is not of the type that is wanted.
     pub async fn read(&self, wanted: &BTreeMap<String, Option<DataType>>) -> Result<(String, RecordBatch)> {
-        let doing = || format!("cannot read the reference {}", self.written());
-        let session = SessionContext::new();
-        let (version, frame) = self.frame(&session).await?;
+        let doing = || self.doing();
+        let known = self.schema().await?;
         for column in wanted.keys() {
-            if frame.schema().field_with_unqualified_name(column).is_err() {
-                let known: Vec<_> = frame.schema().fields().iter().map(|f| f.name().as_str()).collect();
+            if known.field_with_name(column).is_err() {
+                let known: Vec<_> = known.fields().iter().map(|f| f.name().as_str()).collect();
                 return Err(Error::Config(format!(
-                    "the reference {} has no column `{column}`; it has {}",
+                    "{} has no column `{column}`; it has {}",
                     self.written(),
                     known.join(", ")
                 )));
             }
         }
-        let columns = wanted.keys().map(|column| col(format!("\"{column}\"")));
-        let frame = frame.select(columns.collect::<Vec<_>>()).doing(doing)?;
-        let batches = frame.collect().await.doing(doing)?;
+        let (version, batches) = match self {
+            Place::Delta(location) => {
+                let table = open(location).await?;
+                let columns = wanted.keys().map(|column| col(format!("\"{column}\""))).collect::<Vec<_>>();
+                let frame = table.frame(&SessionContext::new()).await?.select(columns).doing(doing)?;
+                (table.version()?.to_string(), frame.collect().await.doing(doing)?)
+            }
+            Place::Parquet(written, path) => {
+                let version = digest(written, path).await?;
+                let builder = parquet(path).doing(doing)?;
+                let mask = ProjectionMask::columns(builder.parquet_schema(), wanted.keys().map(String::as_str));
+                let reader = builder.with_projection(mask).build().doing(doing)?;
+                (version, reader.collect::<Result<Vec<_>, _>>().doing(doing)?)
+            }
+            Place::Csv(written, path) => {
+                let version = digest(written, path).await?;
+                let columns = header(path).doing(doing)?;
+                let kept = (0..columns.fields().len()).filter(|i| wanted.contains_key(columns.field(*i).name()));
+                let reader = csv::ReaderBuilder::new(Arc::new(columns.clone())).with_header(true);
+                let file = File::open(path).doing(doing)?;
+                let reader =
+                    reader.with_projection(kept.collect()).build_buffered(BufReader::new(file)).doing(doing)?;
+                (version, reader.collect::<Result<Vec<_>, _>>().doing(doing)?)
+            }
+        };
         // a file that changed while it was read is of no version
         if matches!(self, Place::Parquet(..) | Place::Csv(..)) && self.version().await? != version {
             return Err(Error::environment(doing(), "the file changed while it was read; it is read again"));
@@ -90,7 +122,8 @@ impl Place {
         let options = CastOptions { safe: false, ..CastOptions::default() };
         let mut cast = Vec::with_capacity(batches.len());
         for batch in &batches {
-            let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+            let columns = schema.fields().iter().map(|field| {
+                let column = batch.column_by_name(field.name()).expect("it was asked for by its name");
                 cast_with_options(column, field.data_type(), &options).doing(|| {
                     format!(
                         "column `{}` of the reference {} is not {}",
@@ -105,27 +138,22 @@ impl Place {
         Ok((version, concat_batches(&schema, &cast).doing(doing)?))
     }
 
-    async fn frame(&self, session: &SessionContext) -> Result<(String, DataFrame)> {
-        let doing = || format!("cannot read the reference {}", self.written());
-        let text = |path: &Path| path.to_string_lossy().into_owned();
-        Ok(match self {
-            Place::Delta(location) => {
-                let table = open(location).await?;
-                (table.version()?.to_string(), table.frame(session).await?)
-            }
-            Place::Parquet(written, path) => {
-                let version = digest(written, path).await?;
-                let options = ParquetReadOptions { file_extension: "", ..ParquetReadOptions::default() };
-                (version, session.read_parquet(text(path), options).await.doing(doing)?)
-            }
-            Place::Csv(written, path) => {
-                let version = digest(written, path).await?;
-                // no row is looked at to guess a type: a version `11` is text until a key says otherwise
-                let options = CsvReadOptions::new().file_extension("").schema_infer_max_records(0);
-                (version, session.read_csv(text(path), options).await.doing(doing)?)
-            }
-        })
+    fn doing(&self) -> String {
+        format!("cannot read the reference {}", self.written())
     }
+}
+
+/// A Parquet file, its footer read.
+fn parquet(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, Source> {
+    Ok(ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?)
+}
+
+/// The columns of a CSV file by its first line, all of them text: a version `011` is not the number 11.
+fn header(path: &Path) -> Result<Schema, Source> {
+    let format = csv::reader::Format::default().with_header(true);
+    let (named, _) = format.infer_schema(BufReader::new(File::open(path)?), Some(0))?;
+    let fields = named.fields().iter().map(|field| Field::new(field.name(), DataType::Utf8, true));
+    Ok(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 async fn open(location: &Location) -> Result<look::Table> {
@@ -218,7 +246,7 @@ mod tests {
         let error = read(&place, &[("type", Some(DataType::Int64))]).unwrap_err().to_string();
         assert!(error.contains("column `type` of the reference devices.csv is not Int64"), "{error}");
         let error = read(&place, &[("name", None)]).unwrap_err().to_string();
-        assert!(error.contains("has no column `name`; it has type, version, full_name"), "{error}");
+        assert!(error.contains("devices.csv has no column `name`; it has type, version, full_name"), "{error}");
     }
 
     #[test]

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
 use foldhash::fast::RandomState;
 
 use super::index::{Index, Keys, NONE};
+use crate::columns::size;
 use crate::error::{Error, Result};
 
 /// What to do where several rows of the table have the same key.
@@ -25,12 +27,29 @@ pub enum OnDuplicate {
     FanOut,
 }
 
+impl OnDuplicate {
+    /// As it is written in the pipeline file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnDuplicate::Error => "error",
+            OnDuplicate::First => "first",
+            OnDuplicate::FanOut => "fan-out",
+        }
+    }
+
+    /// The one that is written so.
+    pub fn parse(text: &str) -> Option<OnDuplicate> {
+        [OnDuplicate::Error, OnDuplicate::First, OnDuplicate::FanOut].into_iter().find(|one| one.as_str() == text)
+    }
+}
+
 /// One version of a reference table.
 pub struct Snapshot {
     name: Arc<str>,
     version: String,
     rows: RecordBatch,
     keys: KeyColumn,
+    key_types: Vec<DataType>,
     index: Index<RandomState>,
     /// row → the next row of the same key; only where a key fans out
     next: Option<Vec<u32>>,
@@ -107,7 +126,8 @@ impl Snapshot {
                 }
             }
         }
-        Ok(Snapshot { name, version, rows, keys, index, next })
+        let key_types = columns.iter().map(|column| column.data_type().clone()).collect();
+        Ok(Snapshot { name, version, rows, keys, key_types, index, next })
     }
 
     /// Its name in the pipeline file.
@@ -123,6 +143,11 @@ impl Snapshot {
     /// The columns of the table.
     pub fn schema(&self) -> SchemaRef {
         self.rows.schema()
+    }
+
+    /// The types of the columns of its key, in order.
+    pub fn key_types(&self) -> &[DataType] {
+        &self.key_types
     }
 
     /// Number of rows.
@@ -150,6 +175,12 @@ impl Snapshot {
     /// # Errors
     /// Another number of columns, or of other types: who plans the lookup has checked both.
     pub fn lookup(&self, keys: &[ArrayRef]) -> Result<Matches> {
+        let all = self.lookup_within(keys, usize::MAX)?;
+        all.ok_or_else(|| Error::Host("more answers than memory has bytes".into()))
+    }
+
+    /// As [`lookup`](Self::lookup); `None` where there are more than `most` answers.
+    pub fn lookup_within(&self, keys: &[ArrayRef], most: usize) -> Result<Option<Matches>> {
         let first = match &self.keys {
             KeyColumn::Text(_) => match keys {
                 [column] if *column.data_type() == DataType::Utf8 => self.lookup_text(column.as_string()),
@@ -162,7 +193,23 @@ impl Snapshot {
                 self.find_all(asked.len(), null, |row| asked[row].data())
             }
         };
-        Ok(self.fanned(first))
+        Ok(self.fanned(first, most))
+    }
+
+    /// Bytes of the values of `columns` for [`Matches::found`].
+    pub fn weight(&self, columns: &[String], matches: &Matches) -> usize {
+        let of = |column: &String| match self.rows.column_by_name(column) {
+            Some(column) => {
+                // most columns have no value that is worth a closer look
+                let found = matches.found.iter().flatten();
+                match fixed(column.data_type()) {
+                    Some(bytes) => matches.found.len() * bytes,
+                    None => found.map(|row| size(column, row as usize, row as usize + 1)).sum(),
+                }
+            }
+            None => 0,
+        };
+        columns.iter().map(of).sum()
     }
 
     /// The values of one of its columns for [`Matches::found`]; null where nothing was found. `None` for an unknown column.
@@ -175,35 +222,29 @@ impl Snapshot {
         self.find_all(asked.len(), |row| asked.is_null(row), |row| asked.value(row).as_bytes())
     }
 
-    /// The first row of each key. First all hashes, then all probes: the probes of a block do not wait for each other, so
-    /// that their cache misses overlap.
+    /// The first row of each key.
     fn find_all<'k>(&self, rows: usize, null: impl Fn(usize) -> bool, key: impl Fn(usize) -> &'k [u8]) -> Vec<u32> {
-        const BLOCK: usize = 256;
         let mut found = Vec::with_capacity(rows);
-        let mut hashes = [0; BLOCK];
-        for begin in (0..rows).step_by(BLOCK) {
-            let block = begin..rows.min(begin + BLOCK);
-            for (hash, row) in hashes.iter_mut().zip(block.clone()) {
-                *hash = self.index.hash(key(row));
-            }
-            found.extend(hashes.iter().zip(block).map(|(hash, row)| match null(row) {
-                true => NONE,
-                false => self.index.find(&self.keys, *hash, key(row)),
-            }));
-        }
+        self.index.find_all(&self.keys, rows, |row| (!null(row)).then(|| key(row)), &mut found);
         found
     }
 
-    fn fanned(&self, first: Vec<u32>) -> Matches {
+    fn fanned(&self, first: Vec<u32>, most: usize) -> Option<Matches> {
+        if first.len() > most {
+            return None;
+        }
         let several = |row: &u32| *row != NONE && self.next.as_ref().is_some_and(|next| next[*row as usize] != NONE);
         let option = |row: u32| (row != NONE).then_some(row);
         let Some(next) = self.next.as_ref().filter(|_| first.iter().any(several)) else {
-            return Matches { asked: None, found: first.into_iter().map(option).collect() };
+            return Some(Matches { asked: None, found: places(first) });
         };
         let mut asked = Vec::with_capacity(first.len());
         let mut found = Vec::with_capacity(first.len());
         for (row, mut at) in (0..).zip(first) {
             loop {
+                if asked.len() == most {
+                    return None;
+                }
                 asked.push(row);
                 found.push(option(at));
                 if at == NONE || next[at as usize] == NONE {
@@ -212,7 +253,7 @@ impl Snapshot {
                 at = next[at as usize];
             }
         }
-        Matches { asked: Some(asked), found: found.into() }
+        Some(Matches { asked: Some(asked), found: found.into() })
     }
 
     fn mistyped(&self, keys: &[ArrayRef]) -> Error {
@@ -234,6 +275,18 @@ impl KeyColumn {
         let rows = converter.convert_columns(columns).map_err(unfit)?;
         Ok(KeyColumn::Rows { converter, rows })
     }
+}
+
+/// Rows as an array, null for [`NONE`].
+fn places(mut rows: Vec<u32>) -> UInt32Array {
+    let there = BooleanBuffer::collect_bool(rows.len(), |i| rows[i] != NONE);
+    rows.iter_mut().filter(|row| **row == NONE).for_each(|row| *row = 0);
+    UInt32Array::new(rows.into(), Some(NullBuffer::new(there)).filter(|nulls| nulls.null_count() > 0))
+}
+
+/// Bytes of each value, where all take as many.
+fn fixed(ty: &DataType) -> Option<usize> {
+    ty.primitive_width().or_else(|| (*ty == DataType::Boolean).then_some(1))
 }
 
 /// `type = "galaxy", version = "Android 11"`
@@ -316,6 +369,16 @@ mod tests {
         assert!(error.contains(r#"type = "galaxy", version = "11" twice, in rows 0 and 4"#), "{error}");
         assert!(snapshot(&["n"], OnDuplicate::Error).is_ok());
         assert!(snapshot(&["gone"], OnDuplicate::Error).err().unwrap().to_string().contains("no column `gone`"));
+    }
+
+    #[test]
+    fn more_answers_than_there_is_room_for_are_none() {
+        let devices = snapshot(&["type"], OnDuplicate::FanOut).unwrap();
+        let asked = [text(&[Some("galaxy"), Some("htc")])];
+        assert_eq!(devices.lookup_within(&asked, 3).unwrap(), None);
+        let matches = devices.lookup_within(&asked, 4).unwrap().unwrap();
+        assert_eq!(devices.weight(&["n".into()], &matches), 16);
+        assert_eq!(devices.weight(&["version".into(), "gone".into()], &matches), 4 * 6, "text and an offset each");
     }
 
     #[test]

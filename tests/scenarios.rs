@@ -1,0 +1,3 @@
+//! Whole systems reproduced, with every number of theirs.
+
+mod device_sidecar;
