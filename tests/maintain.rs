@@ -9,6 +9,8 @@ use serde_json::Value;
 use crate::peer;
 use crate::project::{Counted, Project};
 
+mod compact;
+
 /// Small entries, so that there are several.
 const COMMITS: &str = "[commit]\nrows = 8_000\n";
 
@@ -179,7 +181,11 @@ struct Still(Child);
 impl Still {
     /// Stops at a step, as by ctrl-z or a machine that hangs.
     fn at(project: &Project, point: &str) -> Still {
-        let mut command = project.command(&RUN);
+        Still::doing(project, point, &RUN)
+    }
+
+    fn doing(project: &Project, point: &str, arguments: &[&str]) -> Still {
+        let mut command = project.command(arguments);
         command.env("SLUICE_STOP_AT", point).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut still = Still(command.spawn().unwrap());
         let stat = format!("/proc/{}/stat", still.0.id());

@@ -8,6 +8,8 @@
 //! - data files that sluice wrote for an entry that never came ([`sweep`]);
 //! - temporary files of processes that died; ledger checkpoints beyond the last two.
 //!
+//! Small files are put together ([`compact`]); the ones before stay for readers until the table's own retention is over.
+//!
 //! The *age* below which files are left alone only spares work: a process may be writing files for an entry that does not
 //! exist yet. Being wrong about it, because a process lay still for hours or a clock was set, loses nothing. A sweep first
 //! appends an entry that says which entries can never come any more; a process that wakes up with one of these drops it
@@ -19,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::config::{Config, Location, SinkKind};
+use crate::config::{Config, Location};
 use crate::error::{Doing, Error, Result};
 use crate::ledger::{Ledger, apply};
 use crate::outcome::Outcome;
@@ -27,13 +29,20 @@ use crate::reconcile::Table;
 use crate::sink::delta::log;
 use crate::store;
 
+mod beside;
+mod compact;
 mod sweep;
+
+pub use beside::Upkeep;
+pub use compact::Compacted;
 
 /// How upkeep is done.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// say what would be done, and change nothing
     pub dry_run: bool,
+    /// put small files together
+    pub compact: bool,
     /// files that nothing refers to are left alone until they are older
     pub older_than: Duration,
 }
@@ -78,6 +87,8 @@ pub struct Tended {
     pub location: String,
     /// the table's version
     pub version: u64,
+    /// small files that were put together
+    pub compacted: Compacted,
     /// the last checkpoint
     pub checkpoint: Option<Checkpoint>,
     /// objects of its log that are superfluous
@@ -153,13 +164,24 @@ pub async fn pipeline(config: &Config, options: &Options) -> Result<Report> {
     }
     let (store, state) = store::open(&config.state)?;
     let ledger = Ledger::open(store, state, &config.name).await?;
-    let tables = bound(config, &ledger).await?;
+    let mut tables = bound(config, &ledger).await?;
+    let mut compacted = Vec::new();
+    for bound in &tables {
+        compacted.push(match options.compact {
+            true => compact::compact(bound, &ledger.application(), options.dry_run).await?,
+            false => Compacted::default(),
+        });
+    }
+    if compacted.iter().any(|compacted| compacted.into.files > 0) {
+        tables = self::bound(config, &ledger).await?;
+    }
     let old = Old::before(SystemTime::now().checked_sub(options.older_than).unwrap_or(SystemTime::UNIX_EPOCH));
 
     let swept = sweep::sweep(&ledger, &tables, old, options.dry_run).await?;
     let mut sinks = Vec::new();
-    for (bound, orphans) in tables.iter().zip(swept.orphans) {
+    for ((bound, orphans), compacted) in tables.iter().zip(swept.orphans).zip(compacted) {
         let mut tended = tend(bound, options.dry_run).await?;
+        tended.compacted = compacted;
         (tended.orphans, tended.foreign) = (orphans.old, orphans.foreign);
         let temporaries = temporaries(bound.location, old, options.dry_run)?;
         tended.temporaries = temporaries.old;
@@ -181,14 +203,8 @@ pub async fn pipeline(config: &Config, options: &Options) -> Result<Report> {
 
 /// The tables of a pipeline that has begun.
 async fn bound<'a>(config: &'a Config, ledger: &Ledger) -> Result<Vec<Bound<'a>>> {
-    let sinks = &config.sinks;
     let mut tables = Vec::new();
-    for (outcome, sink) in [(Outcome::Valid, &sinks.valid), (Outcome::Error, &sinks.error), (Outcome::Dlq, &sinks.dlq)]
-    {
-        let location = match &sink.kind {
-            SinkKind::Delta(location) => location,
-            SinkKind::Stdout => continue,
-        };
+    for (outcome, location) in config.tables() {
         let (store, _) = store::open(location)?;
         let application = ledger.application();
         let open = || Table::open(outcome, location, store.clone(), &application);
@@ -200,6 +216,8 @@ async fn bound<'a>(config: &'a Config, ledger: &Ledger) -> Result<Vec<Bound<'a>>
             table = open().await?; // it may just have been made
         }
         match (table, known) {
+            // made a moment ago, by a process that begins: the entry that binds it comes next
+            (Some(table), None) if table.mark == 0 => {}
             (Some(table), known) => {
                 apply::due(&table.name(), table.mark, fold.head, &table.identity, known)?;
                 tables.push(Bound { table, location });
@@ -242,6 +260,7 @@ async fn tend(bound: &Bound<'_>, dry_run: bool) -> Result<Tended> {
             outcome: table.outcome,
             location: table.location.clone(),
             version,
+            compacted: Compacted::default(),
             checkpoint: log::last_checkpoint(&listed).map(|of| Checkpoint { of, new: is_new }),
             log,
             orphans: Files::default(),

@@ -1,4 +1,4 @@
-//! `sluice maintain`: checkpoints, shorter logs, and the removal of what crashes left behind.
+//! `sluice maintain`: small files put together, checkpoints, shorter logs, and the removal of what crashes left behind.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use super::Verdict;
 use super::text::{bytes, plural, thousands};
 use crate::config::{Config, units};
 use crate::error::{Error, Result};
-use crate::maintain::{self, Checkpoint, Options, Report};
+use crate::maintain::{self, Checkpoint, Compacted, Options, Report};
 
-/// Tend tables and ledger: write checkpoints, shorten logs, remove what crashes left behind.
+/// Tend tables and ledger: put small files together, write checkpoints, shorten logs, remove what crashes left behind.
 ///
 /// It removes no row, and may run beside the pipeline and beside itself, from cron for example. Files that nothing refers
 /// to may be of a process that is writing them for an entry to come: they are left alone until they are old. A process
@@ -28,6 +28,9 @@ pub struct MaintainArgs {
     /// Say what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Leave small files as they are
+    #[arg(long)]
+    pub no_compact: bool,
     /// Leave files alone that nothing refers to until they are older than this: longer than any entry takes to be written
     #[arg(long, value_name = "AGE", default_value = "1h", value_parser = units::duration)]
     pub older_than: Duration,
@@ -38,7 +41,7 @@ pub struct MaintainArgs {
 
 /// Runs the command.
 pub fn run(args: &MaintainArgs, config: &Config, runtime: &Runtime) -> Result<Verdict> {
-    let options = Options { dry_run: args.dry_run, older_than: args.older_than };
+    let options = Options { dry_run: args.dry_run, compact: !args.no_compact, older_than: args.older_than };
     let report = runtime.block_on(maintain::pipeline(config, &options))?;
     if args.json {
         let text =
@@ -51,13 +54,15 @@ pub fn run(args: &MaintainArgs, config: &Config, runtime: &Runtime) -> Result<Ve
 }
 
 fn print(report: &Report, older_than: Duration) {
-    let mut rows =
-        vec![["", "place", "at", "checkpoint", "log", "orphans", "temporaries", "younger"].map(str::to_owned)];
+    let mut rows = vec![
+        ["", "place", "at", "compacted", "checkpoint", "log", "orphans", "temporaries", "younger"].map(str::to_owned),
+    ];
     for sink in &report.sinks {
         rows.push([
             sink.outcome.to_string(),
             sink.location.clone(),
             format!("version {}", thousands(sink.version)),
+            compacted(sink.compacted, report.dry_run),
             checkpoint(sink.checkpoint),
             sink.log.to_string(),
             sink.orphans.to_string(),
@@ -70,6 +75,7 @@ fn print(report: &Report, older_than: Duration) {
         "ledger".into(),
         ledger.location.clone(),
         format!("entry {}", thousands(ledger.head)),
+        "-".into(),
         checkpoint(ledger.checkpoint),
         ledger.checkpoints.to_string(),
         "-".into(),
@@ -99,6 +105,14 @@ fn print(report: &Report, older_than: Duration) {
             "younger: less than {} old, maybe of a process that is writing",
             humantime::format_duration(older_than)
         );
+    }
+}
+
+fn compacted(compacted: Compacted, dry_run: bool) -> String {
+    match (compacted.from.files, dry_run) {
+        (0, _) => "-".into(),
+        (_, true) => compacted.from.to_string(),
+        (_, false) => format!("{} → {}", compacted.from, compacted.into),
     }
 }
 

@@ -4,7 +4,8 @@
 //! entry a file was written. One is an orphan when it is neither in the table, nor a tombstone of it, nor named by an
 //! entry that the table does not hold yet. Since the entry may still be on its way, in a process that lies still, a
 //! `sweep` entry comes first: what the ledger holds before it is read again, and what is not there cannot come after it.
-//! So no clock decides over data.
+//! A compaction's files are named by no entry, so the table itself gets a mark, too, that a compaction looks at before it names
+//! what it wrote. So no clock decides over data.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -16,9 +17,12 @@ use super::{Bound, Found, Old};
 use crate::error::{Doing, Error, Result};
 use crate::ledger::{Appended, Entry, Kind, Ledger};
 use crate::outcome::Outcome;
-use crate::sink::delta::{load, log};
+use crate::sink::delta::{Handle, load, log};
 use crate::sink::files::entry_of;
 use crate::store::{self, failed};
+
+/// Attempts at the commit that begins a sweep: the pipeline commits every few seconds.
+const ATTEMPTS: usize = 10;
 
 /// What a sweep found and did.
 pub(super) struct Swept {
@@ -57,6 +61,11 @@ pub(super) async fn sweep(ledger: &Ledger, tables: &[Bound<'_>], old: Old, dry_r
     let mut orphans = Vec::new();
     for (bound, mut one) in tables.iter().zip(astray) {
         let (store, _) = store::open(bound.location)?;
+        if !one.orphans.is_empty() && !dry_run {
+            begin(bound, &ledger.application()).await?;
+            let named = named(bound).await?;
+            one.orphans.retain(|(_, file)| file.location.filename().is_none_or(|name| !named.contains(name)));
+        }
         for (_, file) in one.orphans {
             match if dry_run { Ok(()) } else { store.delete(&file.location).await } {
                 Ok(()) => one.found.old.add(file.size),
@@ -70,9 +79,22 @@ pub(super) async fn sweep(ledger: &Ledger, tables: &[Bound<'_>], old: Old, dry_r
     Ok(Swept { orphans, entry })
 }
 
-/// What lies in a table's folder and is named by neither the table nor an entry up to `head` that it does not hold.
-async fn look(ledger: &Ledger, bound: &Bound<'_>, head: u64, old: Old) -> Result<Astray> {
-    let table = &bound.table;
+/// Makes sure that no compaction names a file from here on that it has written before.
+async fn begin(bound: &Bound<'_>, application: &str) -> Result<()> {
+    let (store, _) = store::open(bound.location)?;
+    let mut handle = Handle::new(bound.location.clone(), store, application.to_owned());
+    let mut begun = handle.begin_sweep().await;
+    for _ in 1..ATTEMPTS {
+        if begun.is_ok() {
+            break;
+        }
+        begun = handle.begin_sweep().await;
+    }
+    begun.doing(|| format!("cannot commit to {}", bound.table.name()))
+}
+
+/// The names of all files that a table holds or has given up lately.
+async fn named(bound: &Bound<'_>) -> Result<HashSet<String>> {
     let (whole, _) = store::open(bound.location)?;
     // of the table as it is now, since whoever tends it beside us may have removed the log files of the version that was
     // opened; a later version names all that an earlier one did
@@ -89,7 +111,13 @@ async fn look(ledger: &Ledger, bound: &Bound<'_>, head: u64, old: Old) -> Result
         }
         Ok::<_, deltalake::DeltaTableError>(named)
     };
-    let mut named = log::beside_others(read).await.doing(|| format!("cannot read {}", table.name()))?;
+    log::beside_others(read).await.doing(|| format!("cannot read {}", bound.table.name()))
+}
+
+/// What lies in a table's folder and is named by neither the table nor an entry up to `head` that it does not hold.
+async fn look(ledger: &Ledger, bound: &Bound<'_>, head: u64, old: Old) -> Result<Astray> {
+    let table = &bound.table;
+    let mut named = named(bound).await?;
     waiting(ledger, table.outcome, table.mark, head, &mut named).await?;
 
     let (store, prefix) = store::open(bound.location)?;

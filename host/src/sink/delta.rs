@@ -2,7 +2,7 @@
 //!
 //! The table's transaction `sluice/<pipeline>` holds the number of the last ledger entry in it, so that files and
 //! progress change together or not at all. It writes no rows (that is [`files`](super::files)), retries nothing on a
-//! stale snapshot, and never removes a data file.
+//! stale snapshot, and never removes a data file: what expired is only no longer named.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::ledger::apply::{Due, Merged, due, merge};
 use crate::ledger::{FileAction, Ledger, PAGE};
 use crate::outcome::Outcome;
+use crate::schema::WINDOW;
 use crate::sink::{Applied, FileTarget, Guarantee, Sink};
 
 pub mod broken;
@@ -31,8 +32,8 @@ mod handle;
 pub(crate) mod log;
 pub mod schema;
 
-use handle::{Handle, State};
-pub use handle::{load, unloaded};
+use handle::State;
+pub use handle::{Handle, load, unloaded};
 pub use schema::delta_schema;
 
 /// Attempts at one Apply before it is the environment's fault. Each loser of a race has a winner, so a handful is much.
@@ -114,6 +115,7 @@ impl DeltaSink {
         let merged = Merged {
             files: files.iter().map(|file| (mark, file.clone())).collect(),
             schema: Some(rows.clone()),
+            expired: BTreeSet::new(),
             last: mark,
         };
         let mut attempt = 0;
@@ -152,8 +154,11 @@ impl DeltaSink {
         while reached < up_to {
             let entries = ledger.page(reached, up_to).await?;
             let merged = merge(&entries, self.outcome)?;
-            if !merged.files.is_empty() {
-                let actions = self.actions(handle.state()?, &merged)?;
+            if !merged.files.is_empty() || !merged.expired.is_empty() {
+                let mut actions = self.actions(handle.state()?, &merged)?;
+                if !merged.expired.is_empty() {
+                    actions.extend(self.removals(version, &merged.expired).await?);
+                }
                 let version = self.commit(handle, actions, merged.last).await?;
                 return Ok(Applied { entry: merged.last, version: Some(version) });
             }
@@ -196,6 +201,20 @@ impl DeltaSink {
             }));
         }
         Ok(actions)
+    }
+
+    /// The removal of every file of some windows, as the table names them at this version.
+    async fn removals(&self, version: u64, windows: &BTreeSet<String>) -> Result<Vec<Action>, Failure> {
+        let Some(table) = load(&self.location, self.store.clone()).await? else { return Err(self.missing().into()) };
+        let state = table.snapshot()?;
+        if state.version() != version {
+            return Err(DeltaTableError::generic("the table went on while it was read").into());
+        }
+        let of = |values: std::collections::HashMap<String, Option<String>>| values.get(WINDOW).cloned().flatten();
+        let files = state.log_data();
+        let gone =
+            files.iter().filter(|file| of(file.partition_values_map()).is_some_and(|window| windows.contains(&window)));
+        Ok(gone.map(|file| Action::Remove(file.remove_action(true))).collect())
     }
 
     /// One strict compare-and-swap on the handle's snapshot: actions and mark. Answers the new version.

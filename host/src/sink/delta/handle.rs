@@ -11,7 +11,7 @@ use deltalake::kernel::transaction::{CommitData, CommitProperties, PROTOCOL};
 use deltalake::kernel::{Action, Metadata, Protocol, Snapshot, StructType, StructTypeExt, Transaction};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef, commit_uri_from_version};
 use deltalake::operations::create::CreateBuilder;
-use deltalake::protocol::DeltaOperation;
+use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, TableProperty};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
@@ -24,6 +24,9 @@ type DeltaResult<T> = std::result::Result<T, DeltaTableError>;
 
 /// Versions from one checkpoint to the next where the table does not say: Delta's default.
 const CHECKPOINT_INTERVAL: u64 = 100;
+
+/// What follows the application's name where its sweeps are counted.
+const SWEEPS: &str = "/sweeps";
 
 /// Features that an appender need not know more of: they say how rows are read or removed, or are looked for in the
 /// table's properties and schema ([`unsupported`]).
@@ -50,6 +53,8 @@ pub struct State {
     schema: StructType,
     /// the version of our application's transaction
     mark: Option<i64>,
+    /// the version of our application's transaction of sweeps, 0 where there was none
+    sweeps: i64,
     /// why nothing may be appended
     unsupported: Option<String>,
 }
@@ -64,10 +69,10 @@ struct Line {
 }
 
 impl State {
-    fn new(version: u64, metadata: Metadata, protocol: Protocol, mark: Option<i64>) -> DeltaResult<State> {
+    fn new(version: u64, metadata: Metadata, protocol: Protocol, marks: (Option<i64>, i64)) -> DeltaResult<State> {
         let schema = metadata.parse_schema()?;
         let unsupported = unsupported(&metadata, &protocol, &schema);
-        Ok(State { version, metadata, protocol, schema, mark, unsupported })
+        Ok(State { version, metadata, protocol, schema, mark: marks.0, sweeps: marks.1, unsupported })
     }
 
     /// Its version.
@@ -95,6 +100,11 @@ impl State {
         self.mark
     }
 
+    /// How many times orphans were swept from it: whoever wrote files before that must not name them after it.
+    pub fn sweeps(&self) -> i64 {
+        self.sweeps
+    }
+
     /// Why sluice must not write into this table; reads on from its name. Its commits add files and check no row.
     pub fn unsupported(&self) -> Option<&str> {
         self.unsupported.as_deref()
@@ -113,13 +123,17 @@ impl State {
             if let Some(protocol) = line.protocol {
                 (self.protocol, changed) = (protocol, true);
             }
-            if let Some(txn) = line.txn.filter(|txn| txn.app_id == application) {
-                self.mark = Some(txn.version);
+            if let Some(txn) = line.txn {
+                if txn.app_id == application {
+                    self.mark = Some(txn.version);
+                } else if txn.app_id.strip_prefix(application) == Some(SWEEPS) {
+                    self.sweeps = txn.version;
+                }
             }
         }
         let version = self.version + 1;
         if changed {
-            *self = State::new(version, self.metadata.clone(), self.protocol.clone(), self.mark)?;
+            *self = State::new(version, self.metadata.clone(), self.protocol.clone(), (self.mark, self.sweeps))?;
         }
         self.version = version;
         Ok(())
@@ -210,6 +224,20 @@ impl Handle {
         Ok(version)
     }
 
+    /// Says in the table that its orphans are swept from here on: whoever wrote files and has not named them yet, begins
+    /// anew. Another's commit in between is an error, and calls for another attempt on what is [`fresh`](Self::fresh).
+    pub async fn begin_sweep(&mut self) -> DeltaResult<()> {
+        let Some((sweeps, mark)) = self.fresh().await?.map(|state| (state.sweeps, state.mark)) else { return Ok(()) };
+        let Some(mark) = mark else { return Ok(()) };
+        let sweep = Transaction::new(format!("{}{SWEEPS}", self.application), sweeps + 1);
+        let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+        let committed = self.commit(vec![Action::Txn(sweep)], operation, mark).await.map(drop);
+        if committed.is_err() {
+            self.forget();
+        }
+        committed
+    }
+
     /// `mark`, or how far it is known that nothing comes after it.
     pub fn idle_since(&self, mark: u64) -> u64 {
         match self.idle {
@@ -249,10 +277,13 @@ impl Handle {
         // the way to the snapshot that knows transactions without having read a single file's line
         let kernel = snapshot.scan_builder().build()?.snapshot().clone();
         let (engine, application) = (log.engine(None), self.application.clone());
-        let mark = tokio::task::spawn_blocking(move || kernel.get_app_id_version(&application, engine.as_ref()))
-            .await
-            .map_err(DeltaTableError::generic)??;
-        State::new(snapshot.version(), snapshot.metadata().clone(), snapshot.protocol().clone(), mark).map(Some)
+        let marks = tokio::task::spawn_blocking(move || {
+            let mark = kernel.get_app_id_version(&application, engine.as_ref())?;
+            let sweeps = kernel.get_app_id_version(&format!("{application}{SWEEPS}"), engine.as_ref())?;
+            Ok::<_, DeltaTableError>((mark, sweeps.unwrap_or(0)))
+        });
+        let marks = marks.await.map_err(DeltaTableError::generic)??;
+        State::new(snapshot.version(), snapshot.metadata().clone(), snapshot.protocol().clone(), marks).map(Some)
     }
 
     fn log(&mut self) -> DeltaResult<LogStoreRef> {
