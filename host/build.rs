@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 mod toolchain;
 
 /// The ready-made ones, and the demo's own, so that the demo needs no toolchain.
-const EMBEDDED: [&str; 2] = ["timely", "consent"];
+const EMBEDDED: [&str; 3] = ["timely", "consent", "learned"];
 
 fn main() {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

@@ -214,13 +214,13 @@ fn placeholder_in_an_expectation_is_refused() {
 #[test]
 fn what_is_not_built_yet_is_refused() {
     check(
-        &format!("{RIGHT}[audit]\nwindow = \"15m\"\n"),
+        &format!("{RIGHT}[registry]\nurl = \"http://localhost:8081\"\n"),
         expect![[r#"
-        error: `audit` is not available yet
+        error: `registry` is not available yet
           --> sluice.toml:11:2
            |
-        11 | [audit]
-           |  ^^^^^
+        11 | [registry]
+           |  ^^^^^^^^
            |
            = help: leave it out: what cannot be done is refused, never ignored"#]],
     );
@@ -543,6 +543,7 @@ fn first_pipeline_of_the_reference_is_understood() {
             event_time: Some(
                 "event_time",
             ),
+            references: [],
             enrich: [],
             expect: [
                 Expectation {
@@ -683,7 +684,10 @@ fn first_pipeline_of_the_reference_is_understood() {
                     provenance: true,
                     partition_by: [],
                 },
+                staging: None,
             },
+            audit: None,
+            derives: [],
             commit: CommitConfig {
                 every: 5s,
                 rows: 500000,
@@ -692,6 +696,7 @@ fn first_pipeline_of_the_reference_is_understood() {
             mask: [],
             metrics: Default,
             admin: None,
+            upkeep: None,
             shadow: Rules {
                 promote_after: None,
                 max_flips: 0.0,
@@ -726,19 +731,10 @@ fn first_pipeline_of_the_reference_is_understood() {
 #[test]
 fn further_pipelines_of_the_reference_lack_only_what_is_not_built() {
     for (name, expected) in [
-        (
-            "audited-windows",
-            expect![[r#"
-            23: `audit` is not available yet
-            35: `auditor` is not available yet
-            40: `sink.staging` is not available yet"#]],
-        ),
+        ("audited-windows", expect![[r#""#]]),
         (
             "reference-join",
             expect![[r#"
-            20: `reference` is not available yet
-            27: `enrich.reference` is not available yet
-            38: `derive` is not available yet
             45: `sink.error.keep` is not available yet
             46: `sink.dlq.keep` is not available yet"#]],
         ),
@@ -760,8 +756,7 @@ fn further_pipelines_of_the_reference_lack_only_what_is_not_built() {
             12: a schema in `event.schema.json` is not available yet
             13: `schema.formats` is not available yet
             14: `schema.mismatch` is not available yet
-            23: `audit` is not available yet
-            27: `sink.staging` is not available yet
+            27: `sink.staging.postgres` is not available yet
             28: `sink.valid.postgres` is not available yet
             29: `sink.error.postgres` is not available yet
             30: `sink.dlq.postgres` is not available yet"#]],

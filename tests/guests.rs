@@ -12,6 +12,8 @@ use wit_parser::Resolve;
 pub struct Guest {
     /// `rule` or `enricher`
     pub kind: &'static str,
+    /// further imports of the module, of the contract's interfaces
+    pub imports: String,
     /// further functions, globals, tables of the module
     pub extra: String,
     /// body of `configure`; answers the address of a result
@@ -67,6 +69,7 @@ pub const ALLOCATE: &str = "(call $bump (local.get $size))";
 pub fn rule(call: &str) -> Guest {
     Guest {
         kind: "rule",
+        imports: String::new(),
         extra: String::new(),
         configure: "(i32.const 8192)".into(),
         call: call.into(),
@@ -125,6 +128,7 @@ impl Guest {
         if let Some((_, interface, function)) = self.foreign {
             imports.push_str(&format!(r#"(import "{interface}" "{function}" (func $foreign))"#));
         }
+        imports.push_str(&self.imports.replace("VERSION", &self.version()));
         let data: String = self.says.image(self.kind).iter().map(|byte| format!("\\{byte:02x}")).collect();
         let text = include_str!("guests/skeleton.wat")
             .replace("IMPORTS", &imports)

@@ -41,6 +41,7 @@ fn config() -> PluginConfig {
             detail: 64,
             log_lines: 5,
             component: 1 << 20,
+            compile: std::time::Duration::from_secs(60),
             call_rows: 4096,
             call_bytes: 1 << 20,
         },

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod audit;
 mod broker;
 mod commands;
 mod config;
 mod crash;
 mod demo;
+mod derive;
 mod devloop;
 mod diff;
 mod faults;
@@ -23,8 +25,10 @@ mod peer;
 mod pipeline;
 mod plugins;
 mod project;
+mod reference;
 mod reload;
 mod replay;
+mod scenarios;
 mod schema;
 mod scripts;
 mod shadow;

@@ -97,7 +97,11 @@ impl Running {
 
     /// Records with these numbers.
     pub fn feed(&mut self, numbers: impl IntoIterator<Item = i64>) {
-        let lines: String = numbers.into_iter().map(|n| format!("{{\"n\": {n}}}\n")).collect();
+        self.put(&numbers.into_iter().map(|n| format!("{{\"n\": {n}}}\n")).collect::<String>());
+    }
+
+    /// These lines.
+    pub fn put(&mut self, lines: &str) {
         self.input.as_mut().expect("it was not closed").write_all(lines.as_bytes()).expect("the run reads its input");
     }
 

@@ -12,22 +12,29 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, BooleanArray};
+use arrow::array::{Array, BooleanArray, new_empty_array};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::audit::assign::Windows;
+use crate::audit::plan;
 use crate::columns;
 use crate::component;
-use crate::config::{Config, EnrichConfig, Judges, Mistakes, PluginCode, PluginConfig, Variables};
+use crate::config::{
+    Config, DeriveConfig, EnrichConfig, Judges, Mistakes, PluginCode, PluginConfig, SinkKind, SinksConfig, Variables,
+};
 use crate::decode::JsonDecoder;
+use crate::derive::Derive;
 use crate::error::{Doing, Error, Result};
 use crate::expect::{self, Declared, Expectations, Planner, Skip, SqlEnricher, SqlMistake};
 use crate::generation::{Code, Generation};
 use crate::ledger::Counts;
-use crate::outcome::{Dead, Finding, Outcome, Stage, route};
-use crate::plugin::{self, Breaker, Caller, Engine, FINDING, Plugin, Tally};
+use crate::outcome::{Dead, Finding, Outcome, Reason, Stage, route};
+use crate::pipeline::shape::Shaper;
+use crate::plugin::{self, Added, Breaker, Caller, DeadRow, Engine, FINDING, Plugin, Tally};
 use crate::record::{Batch, RawBatch};
+use crate::reference::{Join, Pinned, References};
 use crate::script::Script;
 
 mod asked;
@@ -63,6 +70,12 @@ pub struct Parts {
     pub expectations: Arc<Expectations>,
     /// components that judge
     pub rules: Vec<Step>,
+    /// components that decide over windows
+    pub auditors: Vec<Arc<Plugin>>,
+    /// what rows are joined with
+    pub references: References,
+    /// what is made of the rows of a commit
+    pub derives: Vec<Derive>,
     enrichers: Vec<Enricher>,
     skip: Option<Arc<Skip>>,
     plugins: Vec<Arc<Plugin>>,
@@ -81,18 +94,21 @@ pub struct Step {
 #[derive(Clone)]
 enum Enricher {
     Sql(Arc<SqlEnricher>),
+    Reference(Arc<Join>),
     Plugin(Step),
 }
 
 /// What became of a batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Judged {
     /// the rows that were judged
     pub batch: Batch,
     /// every finding on them, by row
     pub findings: Vec<Finding>,
-    /// row → valid or error
+    /// row → valid or error; where rows wait for their window: staging or, late, error
     pub outcomes: Vec<Outcome>,
+    /// the windows of rows, where they wait for them
+    pub windows: Option<Windows>,
     /// records and rows that could not be judged
     pub dead: Vec<Dead>,
     /// all of it in numbers
@@ -109,6 +125,9 @@ impl Parts {
             schema: schema.clone(),
             expectations: Arc::new(Expectations::none()),
             rules: Vec::new(),
+            auditors: Vec::new(),
+            references: References::bind(judges.references, judges.enrich, &schema, mistakes),
+            derives: Vec::new(),
             enrichers: Vec::new(),
             skip: None,
             plugins: Vec::new(),
@@ -123,6 +142,12 @@ impl Parts {
                             parts.enrichers.push(Enricher::Sql(Arc::new(sql)));
                         }
                         Err(wrong) => push_all(mistakes, wrong),
+                    }
+                }
+                EnrichConfig::Reference(config) => {
+                    if let Some(join) = Join::plan(config, &parts.references, &schema, mistakes) {
+                        schema = with_fields(&schema, join.adds());
+                        parts.enrichers.push(Enricher::Reference(Arc::new(join)));
                     }
                 }
                 EnrichConfig::Plugin(config) => {
@@ -146,7 +171,19 @@ impl Parts {
                 parts.rules.push(step);
             }
         }
+        if let Some(audit) = judges.audit {
+            plan::check(audit, &schema, mistakes);
+            for config in &audit.auditors {
+                if let Some(step) = parts.plugin(engine, plugin::Kind::Auditor, config, &schema, mistakes) {
+                    plan::check_metrics(&step.plugin, &config.place, &schema, mistakes);
+                    parts.auditors.push(step.plugin);
+                }
+            }
+        }
         parts.schema = schema;
+        if let Some(sinks) = judges.sinks {
+            parts.derives = derives(judges.derives, sinks, &parts.schema, mistakes);
+        }
         parts
     }
 
@@ -184,6 +221,24 @@ impl Parts {
             }
         }
     }
+}
+
+/// Plans what is made of the rows of a commit.
+fn derives(configs: &[DeriveConfig], sinks: &SinksConfig, rows: &Schema, mistakes: &mut Mistakes) -> Vec<Derive> {
+    let mut derives = Vec::new();
+    for config in configs {
+        let Some(from) = sinks.of(config.from) else { continue };
+        if let SinkKind::Stdout = from.kind {
+            let title = format!("derived table `{}` needs a table that it is made of", config.name);
+            let label = format!("`{}` is standard output", config.from);
+            mistakes.push(config.from_place.clone(), title, label, "");
+            continue;
+        }
+        // a sink that stores what rows do not have is reported where it is opened
+        let Ok(shaper) = Shaper::new(config.from, from, rows) else { continue };
+        derives.extend(Derive::plan(config, shaper.schema(), mistakes));
+    }
+    derives
 }
 
 fn push_all(mistakes: &mut Mistakes, wrong: Vec<SqlMistake>) {
@@ -239,23 +294,27 @@ impl Chain {
         Ok(Chain { config: Arc::new(config), generation, parts, engine: engine.clone(), namespace })
     }
 
-    /// A judge for one thread.
+    /// A judge for one thread, with the reference tables as they are now.
     pub fn judge(&self) -> Result<Judge> {
         let source = &self.config.source;
         let caller = |step: &Step| Caller::new(step.plugin.clone(), step.breaker.clone());
         let enrichers = self.parts.enrichers.iter().map(|enricher| match enricher {
             Enricher::Sql(sql) => Adding::Sql(sql.clone()),
+            Enricher::Reference(join) => Adding::Reference(join.clone()),
             Enricher::Plugin(step) => Adding::Plugin(Box::new(caller(step))),
         });
-        Ok(Judge {
+        let mut judge = Judge {
             decoder: JsonDecoder::new(self.config.schema.clone(), source.unknown_fields, source.max_record)?,
             skip: self.parts.skip.clone(),
             enrichers: enrichers.collect(),
             expectations: self.parts.expectations.clone(),
             rules: self.parts.rules.iter().map(caller).collect(),
+            pinned: self.parts.references.pinned()?,
             namespace: self.namespace,
             spent: Spent::default(),
-        })
+        };
+        judge.lend();
+        Ok(judge)
     }
 
     /// Every component, enrichers first.
@@ -317,6 +376,7 @@ struct Bound {
 
 enum Adding {
     Sql(Arc<SqlEnricher>),
+    Reference(Arc<Join>),
     Plugin(Box<Caller>),
 }
 
@@ -327,6 +387,7 @@ pub struct Judge {
     enrichers: Vec<Adding>,
     expectations: Arc<Expectations>,
     rules: Vec<Caller>,
+    pinned: Pinned,
     namespace: Uuid,
     spent: Spent,
 }
@@ -349,10 +410,29 @@ pub struct Spent {
 }
 
 impl Judge {
+    /// Joins with these snapshots from now on.
+    pub fn pin(&mut self, pinned: &Pinned) {
+        if !self.pinned.is(pinned) {
+            self.pinned = pinned.clone();
+            self.lend();
+        }
+    }
+
+    /// Components get the tables that rows are joined with.
+    fn lend(&mut self) {
+        let enrichers = self.enrichers.iter_mut().filter_map(|enricher| match enricher {
+            Adding::Sql(_) | Adding::Reference(_) => None,
+            Adding::Plugin(caller) => Some(&mut **caller),
+        });
+        for caller in enrichers.chain(&mut self.rules) {
+            caller.pin(&self.pinned);
+        }
+    }
+
     /// Where the time went since this was last asked.
     pub fn take_spent(&mut self) -> Spent {
         let enrichers = self.enrichers.iter_mut().filter_map(|enricher| match enricher {
-            Adding::Sql(_) => None,
+            Adding::Sql(_) | Adding::Reference(_) => None,
             Adding::Plugin(caller) => Some(&mut **caller),
         });
         let plugins =
@@ -457,6 +537,17 @@ impl Judge {
                     rows.batch = enriched.batch;
                     rows.dead.extend(enriched.dead);
                 }
+                Adding::Reference(join) => {
+                    let added = match join.look_up(&rows.batch, &self.pinned, room)? {
+                        Some(added) => added,
+                        None if bound.cuts => return Ok(None),
+                        None => too_much(join, &rows.batch, bound.bytes),
+                    };
+                    if bound.cuts && rows.grow_beyond(&added, bound.bytes) {
+                        return Ok(None);
+                    }
+                    rows.add(None, join.adds(), added, bound.bytes)?;
+                }
                 Adding::Plugin(caller) => {
                     let added = match caller.enrich_within(&rows.batch, room)? {
                         Some(added) => added,
@@ -466,7 +557,7 @@ impl Judge {
                     if bound.cuts && rows.grow_beyond(&added, bound.bytes) {
                         return Ok(None);
                     }
-                    rows.add(&author(caller.plugin()), caller.plugin().adds(), added, bound.bytes)?;
+                    rows.add(Some(&author(caller.plugin())), caller.plugin().adds(), added, bound.bytes)?;
                 }
             }
             let added = rows.batch.columns.columns().iter().skip(before);
@@ -497,7 +588,7 @@ impl Judge {
             room = room.saturating_sub(details.sum::<usize>() + checked.findings.len() * FINDING);
             findings.extend(checked.findings);
             for row in checked.dead {
-                doomed.entry(row.row).or_insert_with(|| rows.letter(Stage::Rule, author(caller.plugin()), row));
+                doomed.entry(row.row).or_insert_with(|| rows.letter(Stage::Rule, Some(author(caller.plugin())), row));
             }
         }
         self.spent.rules += expected.elapsed();
@@ -512,12 +603,20 @@ impl Judge {
         let outcomes = route(batch.len(), &findings);
         count(&mut counts, &outcomes, &findings, &dead);
         findings.sort_by_key(|finding| finding.row); // stable: those of a row stay in the order of the rules
-        Ok(Some(Judged { batch, findings, outcomes, dead, counts }))
+        Ok(Some(Judged { batch, findings, outcomes, windows: None, dead, counts }))
     }
 }
 
 fn uncut() -> Error {
     Error::Host("a batch that must stay whole was to be cut".into())
+}
+
+/// Every row is dead: what it is joined with is too much.
+fn too_much(join: &Join, batch: &Batch, most: usize) -> Added {
+    let detail = format!("{}: its rows of `{}` would take more than {most} bytes", join.name(), join.reference());
+    let dead = |row| DeadRow { row, reason: Reason::TooLarge, detail: detail.clone() };
+    let columns = join.adds().iter().map(|field| new_empty_array(field.data_type())).collect();
+    Added { rows: Vec::new(), columns, dead: (0..batch.len() as u32).map(dead).collect() }
 }
 
 fn author(plugin: &Plugin) -> Author {
@@ -566,7 +665,6 @@ pub fn dead_key(dead: &Dead) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Reason;
 
     #[test]
     fn dead_letters_are_counted_under_the_plugin_that_failed() {

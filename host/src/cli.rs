@@ -17,6 +17,7 @@ use crate::plugin::Engine;
 use crate::telemetry::{self, LogFormat};
 
 pub mod adopt;
+pub mod audit;
 pub mod bench;
 pub mod build;
 pub mod capture;
@@ -32,6 +33,7 @@ pub mod maintain;
 pub mod new;
 pub mod open;
 pub mod reconcile;
+pub mod reference;
 pub mod replay;
 pub mod reset;
 pub mod rollback;
@@ -85,6 +87,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Inspect(inspect::InspectArgs),
     Reconcile(reconcile::ReconcileArgs),
+    Reference(reference::ReferenceArgs),
     Diff(diff::DiffArgs),
     History(history::HistoryArgs),
     Shadow(shadow::ShadowArgs),
@@ -92,6 +95,7 @@ enum Command {
     Rollback(rollback::RollbackArgs),
     Replay(replay::ReplayArgs),
     Maintain(maintain::MaintainArgs),
+    Audit(audit::AuditArgs),
     Adopt(adopt::AdoptArgs),
     Reset(reset::ResetArgs),
 }
@@ -129,7 +133,7 @@ pub fn main() -> ExitCode {
 pub fn main_with(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     memory::settle();
     let cli = Cli::parse_from(arguments);
-    if !matches!(cli.command, Command::Run(_) | Command::Generate(_) | Command::Demo(_)) {
+    if !matches!(cli.command, Command::Run(_) | Command::Generate(_) | Command::Demo(_) | Command::Audit(_)) {
         end_with_the_reader();
     }
     telemetry::start(&cli.log, cli.log_format);
@@ -180,6 +184,7 @@ fn dispatch(command: &Command) -> Result<Verdict> {
         Command::Explain(args) => explain::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Reconcile(args) => reconcile::run(args, &Config::load(&args.file)?, &open::runtime()?),
+        Command::Reference(args) => reference::run(args),
         Command::History(args) => history::run(args),
         Command::Shadow(args) => shadow::run(args),
         Command::Promote(args) => shadow::promote(args),
@@ -187,6 +192,7 @@ fn dispatch(command: &Command) -> Result<Verdict> {
         Command::Diff(args) => diff::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Maintain(args) => maintain::run(args, &Config::load(&args.file)?, &open::runtime()?),
+        Command::Audit(args) => audit::run(args),
         Command::Adopt(args) => {
             let chain = open::chain(&args.file)?;
             adopt::run(args, &chain, &open::runtime()?)

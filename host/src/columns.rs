@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder,
-    StructArray, StructBuilder, TimestampMicrosecondArray, make_array,
+    Array, ArrayRef, AsArray, BinaryBuilder, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray,
+    StringBuilder, StructArray, StructBuilder, TimestampMicrosecondArray, make_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
@@ -70,8 +70,13 @@ pub fn column(batch: &Batch, path: &str) -> Option<ArrayRef> {
     if pseudo_type(path).is_some() {
         return Some(pseudo(batch, path));
     }
+    stored(&batch.columns, path)
+}
+
+/// The column at `path` of rows as a table holds them, or `None` where there is none; pseudo-columns are columns there.
+pub fn stored(rows: &RecordBatch, path: &str) -> Option<ArrayRef> {
     let mut names = path.split('.');
-    let mut found = batch.columns.column_by_name(names.next()?)?.clone();
+    let mut found = rows.column_by_name(names.next()?)?.clone();
     for name in names {
         let parent = found.as_any().downcast_ref::<StructArray>()?;
         let child = parent.column_by_name(name)?;
@@ -190,7 +195,7 @@ pub(crate) fn size(array: &dyn Array, from: usize, to: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, RecordBatch};
+    use arrow::array::AsArray;
     use arrow::datatypes::{Int32Type, Int64Type};
 
     use super::*;

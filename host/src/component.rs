@@ -35,13 +35,14 @@ pub use folder::{Language, language};
 const PACKAGE: &str = "sluice:plugin/";
 
 /// What a plugin can be for.
-const KINDS: [Kind; 2] = [Kind::Rule, Kind::Enricher];
+const KINDS: [Kind; 3] = [Kind::Rule, Kind::Enricher, Kind::Auditor];
 
 /// The functions that a plugin exports.
 fn functions(kind: Kind) -> [&'static str; 2] {
     match kind {
         Kind::Rule => ["configure", "check"],
         Kind::Enricher => ["configure", "enrich"],
+        Kind::Auditor => ["configure", "audit"],
     }
 }
 
@@ -154,13 +155,15 @@ pub fn encode(core: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Names of the components that are embedded in the binary.
-pub const BUILTINS: &[&str] = &["timely"];
+pub const BUILTINS: &[&str] = &["timely", "learned"];
 
 /// The ready-made component of that name, encoded at first use; none if there is no such.
 pub fn builtin(name: &str) -> Option<Result<Vec<u8>>> {
     static TIMELY: OnceLock<Result<Vec<u8>, String>> = OnceLock::new();
+    static LEARNED: OnceLock<Result<Vec<u8>, String>> = OnceLock::new();
     let (core, encoded): (&[u8], _) = match name {
         "timely" => (include_bytes!(concat!(env!("OUT_DIR"), "/timely.core.wasm")), &TIMELY),
+        "learned" => (include_bytes!(concat!(env!("OUT_DIR"), "/learned.core.wasm")), &LEARNED),
         _ => return None,
     };
     let encoded = encoded.get_or_init(|| encode_core(core));
@@ -222,8 +225,9 @@ fn kind_of(core: &[u8]) -> Result<Kind, String> {
 
 fn check_imports(imports: &[(String, String)]) -> Result<(), String> {
     let own = format!("{PACKAGE}host@{}", contract_version());
+    let tables = format!("{PACKAGE}reference@{}", contract_version());
     let is_offered = |(module, name): &&(String, String)| {
-        *module == own || (module == adapter::MODULE && adapter::functions().contains(name))
+        *module == own || *module == tables || (module == adapter::MODULE && adapter::functions().contains(name))
     };
     let Some((module, name)) = imports.iter().find(|import| !is_offered(import)) else { return Ok(()) };
     Err(match module.as_str() {
@@ -249,11 +253,11 @@ fn check_exports(exports: &[String]) -> Result<Kind, String> {
     let kind = match kinds[..] {
         [kind] => kind,
         [] => {
-            return Err("exports neither a rule nor an enricher: in Rust that takes `#[rule]` or `#[enricher]` on a \
-                        function and `crate-type = [\"cdylib\", \"rlib\"]`"
+            return Err("exports neither a rule nor an enricher nor an auditor: in Rust that takes `#[rule]` or \
+                        `#[enricher]` on a function, or `sluice::auditor!`, and `crate-type = [\"cdylib\", \"rlib\"]`"
                 .into());
         }
-        _ => return Err("exports both a rule and an enricher: one component is one plugin".into()),
+        _ => return Err("exports several of a rule, an enricher and an auditor: one component is one plugin".into()),
     };
     let ours = contract_version();
     for function in functions(kind) {

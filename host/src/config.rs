@@ -10,16 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::outcome::Severity;
+use crate::outcome::{Outcome, Severity};
 use crate::schema::Schema;
 use crate::script::Script;
 
+mod audit;
 pub mod defaults;
 mod expand;
 mod hide;
 mod mistakes;
 mod plugin;
 mod read;
+mod reference;
 mod section;
 mod sink;
 mod source;
@@ -49,6 +51,8 @@ pub struct Config {
     pub schema: Arc<Schema>,
     /// path of the event time column, `context.at`
     pub event_time: Option<String>,
+    /// tables that rows are joined with, by name
+    pub references: Vec<ReferenceConfig>,
     /// in order
     pub enrich: Vec<EnrichConfig>,
     /// those of `[expect]`, then those of the schema
@@ -57,6 +61,10 @@ pub struct Config {
     pub rules: Vec<PluginConfig>,
     /// where rows go
     pub sinks: SinksConfig,
+    /// whether rows wait for a decision over their window, and how it is made
+    pub audit: Option<AuditConfig>,
+    /// tables that are made of the rows of a commit, by name
+    pub derives: Vec<DeriveConfig>,
     /// when a commit is due
     pub commit: CommitConfig,
     /// columns whose values are masked where people look
@@ -65,6 +73,8 @@ pub struct Config {
     pub metrics: Listen,
     /// where a running host is asked to change; nowhere unless the pipeline file says so
     pub admin: Option<AdminConfig>,
+    /// whether and how often the running host tends its tables
+    pub upkeep: Option<UpkeepConfig>,
     /// what ends a shadow without an operator
     pub shadow: crate::shadow::Rules,
     /// the texts that places point into
@@ -113,6 +123,12 @@ impl Config {
             unknown_fields: judging.source.unknown_fields,
             ..today.source.clone()
         };
+        let mut derives = judging.derives;
+        for derive in &mut derives {
+            if let Some(known) = today.derives.iter().find(|known| known.name == derive.name) {
+                derive.location = known.location.clone();
+            }
+        }
         Config {
             source,
             schema: judging.schema,
@@ -120,6 +136,8 @@ impl Config {
             enrich: judging.enrich,
             expect: judging.expect,
             rules: judging.rules,
+            references: judging.references,
+            derives,
             sources: judging.sources,
             ..today.clone()
         }
@@ -130,10 +148,37 @@ impl Config {
         Judges {
             schema: &self.schema,
             skip: self.source.skip.as_ref(),
+            references: &self.references,
             enrich: &self.enrich,
             expect: &self.expect,
             rules: &self.rules,
+            audit: self.audit.as_ref(),
+            derives: &self.derives,
+            sinks: Some(&self.sinks),
         }
+    }
+
+    /// The tables that are made of rows, as sinks.
+    pub fn derived(&self) -> impl Iterator<Item = (Outcome, &Location)> {
+        self.derives.iter().map(|derive| (Outcome::derived(&derive.name), &derive.location))
+    }
+
+    /// Where the rows of an outcome go; `None` where that is no table.
+    pub fn table(&self, outcome: Outcome) -> Option<&Location> {
+        let sink = match outcome {
+            Outcome::Valid | Outcome::Error | Outcome::Dlq | Outcome::Staging => self.sinks.of(outcome)?,
+            Outcome::Derived(_) => return self.derived().find(|(known, _)| *known == outcome).map(|(_, at)| at),
+        };
+        match &sink.kind {
+            SinkKind::Delta(location) => Some(location),
+            SinkKind::Stdout => None,
+        }
+    }
+
+    /// Every table of the pipeline, in the order in which they follow the ledger.
+    pub fn tables(&self) -> impl Iterator<Item = (Outcome, &Location)> {
+        let sinks = Outcome::ALL.into_iter().filter_map(|outcome| Some((outcome, self.table(outcome)?)));
+        sinks.chain(self.derived())
     }
 
     /// An empty collector that can show places in the pipeline file and in its schema.
@@ -149,12 +194,20 @@ pub struct Judges<'c> {
     pub schema: &'c Arc<Schema>,
     /// over pseudo-columns only
     pub skip: Option<&'c Sql>,
+    /// by name
+    pub references: &'c [ReferenceConfig],
     /// in order
     pub enrich: &'c [EnrichConfig],
     /// see [`Config::expect`]
     pub expect: &'c [Expectation],
     /// by name
     pub rules: &'c [PluginConfig],
+    /// over whole windows
+    pub audit: Option<&'c AuditConfig>,
+    /// by name
+    pub derives: &'c [DeriveConfig],
+    /// what derived tables are made of; `None` where the file names them wrongly
+    pub sinks: Option<&'c SinksConfig>,
 }
 
 /// A place: the text that the user wrote, and what it means.
@@ -254,7 +307,6 @@ pub struct Expectation {
 
 /// One step that adds columns.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a pipeline has a handful, read once")]
 pub enum EnrichConfig {
     /// new column → expression, in order
     Sql {
@@ -263,8 +315,68 @@ pub enum EnrichConfig {
         /// the columns
         columns: Vec<(String, Sql)>,
     },
+    /// columns of a reference table
+    Reference(JoinConfig),
     /// a component
-    Plugin(PluginConfig),
+    Plugin(Box<PluginConfig>),
+}
+
+/// A name and where it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// of a column, mostly
+    pub name: String,
+    /// where it was written
+    pub place: Place,
+}
+
+/// A table that rows are joined with.
+#[derive(Clone, Debug)]
+pub struct ReferenceConfig {
+    /// its name in the pipeline file
+    pub name: Arc<str>,
+    /// where it is
+    pub place: crate::reference::Place,
+    /// the columns that tell its rows apart
+    pub key: Vec<Named>,
+    /// the columns that are kept in memory, `None` = those that somebody asks for
+    pub columns: Option<Vec<Named>>,
+    /// what to do with rows of the same key
+    pub on_duplicate: crate::reference::OnDuplicate,
+    /// how often a run looks for a new version
+    pub refresh: Duration,
+    /// where the location stands in the pipeline file
+    pub at: Place,
+}
+
+/// A left join with a reference table.
+#[derive(Clone, Debug)]
+pub struct JoinConfig {
+    /// for messages
+    pub name: Arc<str>,
+    /// which table
+    pub reference: Arc<str>,
+    /// column of its key → path of a column of the row
+    pub on: Vec<(String, Named)>,
+    /// columns of the table, and what the row calls them
+    pub columns: Vec<SinkColumn>,
+    /// where the table is named in the pipeline file
+    pub place: Place,
+}
+
+/// A table that is made of the rows of a commit.
+#[derive(Clone, Debug)]
+pub struct DeriveConfig {
+    /// its name in the pipeline file
+    pub name: Arc<str>,
+    /// whose rows
+    pub from: Outcome,
+    /// where that was written
+    pub from_place: Place,
+    /// over the table `batch`
+    pub sql: Sql,
+    /// where it is
+    pub location: Location,
 }
 
 /// A component with its configuration and limits.
@@ -365,6 +477,80 @@ pub struct SinksConfig {
     pub error: SinkConfig,
     /// nobody could judge it
     pub dlq: SinkConfig,
+    /// where rows wait for the decision over their window; there if and only if there is `[audit]`
+    pub staging: Option<SinkConfig>,
+}
+
+impl SinksConfig {
+    /// The sink of an outcome.
+    pub fn of(&self, outcome: Outcome) -> Option<&SinkConfig> {
+        match outcome {
+            Outcome::Valid => Some(&self.valid),
+            Outcome::Error => Some(&self.error),
+            Outcome::Dlq => Some(&self.dlq),
+            Outcome::Staging => self.staging.as_ref(),
+            Outcome::Derived(_) => None,
+        }
+    }
+
+    /// All of them, in the order in which they follow the ledger.
+    pub fn each(&self) -> impl Iterator<Item = (Outcome, &SinkConfig)> {
+        Outcome::ALL.into_iter().filter_map(|outcome| Some((outcome, self.of(outcome)?)))
+    }
+}
+
+/// Whole windows instead of single rows: `[audit]`.
+#[derive(Clone, Debug)]
+pub struct AuditConfig {
+    /// which rows are decided together
+    pub window: Window,
+    /// how long after a window's end its last rows may come
+    pub lateness: Duration,
+    /// how long a silent partition holds the watermark back
+    pub idle: Duration,
+    /// an event time so far beyond the record's own is not usable
+    pub max_ahead: Duration,
+    /// paths of columns of which a window has each combination of values once
+    pub unique: Vec<Sql>,
+    /// what a failed expectation means, where it does not say so itself
+    pub on_fail: OnFail,
+    /// how long a published window stays in staging
+    pub keep: Duration,
+    /// what must hold for the rows of a window
+    pub expect: Vec<AuditExpectation>,
+    /// components that decide over windows, by name
+    pub auditors: Vec<PluginConfig>,
+}
+
+/// Which rows are decided together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// the same interval of event time, of this length
+    Time(Duration),
+    /// so many consecutive offsets of a partition
+    Rows(u64),
+    /// the same file
+    File,
+}
+
+/// What a failed audit does to its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFail {
+    /// every row is an error
+    Reject,
+    /// it waits for an operator
+    Hold,
+}
+
+/// What must hold for the rows of a window, in SQL.
+#[derive(Clone, Debug)]
+pub struct AuditExpectation {
+    /// the code of the finding that a rejected window's rows get
+    pub name: Arc<str>,
+    /// an aggregate over the table `window`; null passes
+    pub sql: Sql,
+    /// what it does where it is false
+    pub on_fail: OnFail,
 }
 
 /// One sink.
@@ -410,6 +596,15 @@ pub enum Listen {
     At(String),
     /// nowhere
     Off,
+}
+
+/// `[upkeep]`: what `sluice maintain` does, by the running host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpkeepConfig {
+    /// how often
+    pub every: Duration,
+    /// files that nothing refers to are left alone until they are older
+    pub older_than: Duration,
 }
 
 /// `[admin]`: where a running host is asked to change, and by whom.

@@ -8,16 +8,27 @@
 pub const POINTS: &[&str] = &[
     "write/first-file-open",
     "write/files-durable",
+    "write/derived-durable",
     "append/before-create",
     "append/created",
     "apply/before-valid",
     "apply/after-valid",
     "apply/after-error",
     "apply/after-dlq",
+    "apply/after-staging",
+    "apply/after-derived",
     "activate/stored",
     "activate/appended",
     "checkpoint/before",
     "checkpoint/after",
+    "compact/written",
+    "compact/committed",
+    "audit/before",
+    "audit/measured",
+    "audit/files-durable",
+    "audit/appended",
+    "audit/applied",
+    "audit/expired",
 ];
 
 /// Dies here if the environment says so.

@@ -24,12 +24,13 @@ mod skip;
 mod stored;
 #[cfg(test)]
 mod tests;
-mod words;
+pub(crate) mod words;
 
 pub use enrich::{Enriched, SqlEnricher};
 pub use mistake::{Declared, SqlMistake};
 pub use plan::{Expr, Planner};
 pub use skip::Skip;
+pub(crate) use stored::{described, storable};
 
 use rows::Inputs;
 

@@ -17,7 +17,10 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde_json::{Value, json};
 
-use crate::config::{Config, EnrichConfig, OnFailure, PluginCode, PluginConfig, UnknownFields, Wasi};
+use crate::config::{
+    AuditConfig, Config, DeriveConfig, EnrichConfig, Named, OnFail, OnFailure, PluginCode, PluginConfig,
+    ReferenceConfig, UnknownFields, Wasi, Window,
+};
 use crate::error::{Error, Result};
 use crate::ledger::seal::digest;
 use crate::store::{failed, shown};
@@ -52,8 +55,8 @@ pub struct Code {
 }
 
 impl Generation {
-    /// The generation of a pipeline whose plugins have this code: enrichers first, then rules, each in the order of
-    /// `config`.
+    /// The generation of a pipeline whose plugins have this code: enrichers first, then rules, then auditors, each in the
+    /// order of `config`.
     pub fn of(config: &Config, plugins: &[Code]) -> Result<Generation> {
         let schema = Bytes::from(config.schema.text.clone().into_bytes());
         let mut objects = BTreeMap::new();
@@ -85,6 +88,13 @@ impl Generation {
                         columns.iter().map(|(name, sql)| json!({"name": name, "sql": sql.text})).collect();
                     json!({"sql": columns})
                 }
+                EnrichConfig::Reference(join) => {
+                    let on: BTreeMap<&str, &str> =
+                        join.on.iter().map(|(key, path)| (key.as_str(), path.name.as_str())).collect();
+                    let columns: Vec<Value> =
+                        join.columns.iter().map(|c| json!({"name": c.name, "column": c.path})).collect();
+                    json!({"reference": &*join.reference, "on": on, "columns": columns})
+                }
                 EnrichConfig::Plugin(config) => plugin(config)?,
             });
         }
@@ -98,7 +108,7 @@ impl Generation {
             expect.iter().map(|text| serde_json::from_str(text).expect("it was just written")).collect();
         let rules: Vec<Value> = config.rules.iter().map(&mut plugin).collect::<Result<_>>()?;
         let rules: BTreeMap<&str, Value> = config.rules.iter().map(|rule| &*rule.name).zip(rules).collect();
-        let judgement = json!({
+        let mut judgement = json!({
             "format": FORMAT,
             "schema": {
                 "text": schema_digest,
@@ -118,6 +128,20 @@ impl Generation {
             "expect": expect,
             "rules": rules,
         });
+        // where there are none they say nothing: the hash of a pipeline does not change because others can have some
+        if let Some(audit) = &config.audit {
+            judgement["audit"] = judging_audit(audit);
+            let auditors: Vec<Value> = audit.auditors.iter().map(&mut plugin).collect::<Result<_>>()?;
+            let auditors: BTreeMap<&str, Value> = audit.auditors.iter().map(|a| &*a.name).zip(auditors).collect();
+            judgement["audit"]["auditors"] = json!(auditors);
+        }
+        if !config.references.is_empty() {
+            judgement["references"] = config.references.iter().map(|r| (r.name.to_string(), binding(r))).collect();
+        }
+        if !config.derives.is_empty() {
+            let derived = |d: &DeriveConfig| json!({"from": d.from.as_str(), "sql": d.sql.text});
+            judgement["derive"] = config.derives.iter().map(|d| (d.name.to_string(), derived(d))).collect();
+        }
         Ok(Generation { hash: digest(canonical(&judgement).as_bytes()), judgement, objects })
     }
 
@@ -176,6 +200,16 @@ pub fn short(hash: &str) -> &str {
     hash.get(..6).unwrap_or(hash)
 }
 
+/// How a generation is bound to a table: neither where it is nor how often it is looked at.
+fn binding(reference: &ReferenceConfig) -> Value {
+    let names = |named: &[Named]| named.iter().map(|n| n.name.clone()).collect::<Vec<_>>();
+    json!({
+        "key": names(&reference.key),
+        "columns": reference.columns.as_deref().map(names),
+        "on_duplicate": reference.on_duplicate.as_str(),
+    })
+}
+
 fn judging_plugin(plugin: &PluginConfig, code: &str) -> Value {
     let limits = &plugin.limits;
     let mut judging = json!({
@@ -207,6 +241,32 @@ fn judging_plugin(plugin: &PluginConfig, code: &str) -> Value {
     judging
 }
 
+/// How long staging is kept judges nothing.
+fn judging_audit(audit: &AuditConfig) -> Value {
+    let expect: BTreeMap<&str, Value> =
+        audit.expect.iter().map(|e| (&*e.name, json!({"sql": e.sql.text, "on_fail": on_fail(e.on_fail)}))).collect();
+    json!({
+        "window": match audit.window {
+            Window::Time(length) => json!({"time_ns": nanos(length)}),
+            Window::Rows(rows) => json!({"rows": rows}),
+            Window::File => json!("file"),
+        },
+        "lateness_ns": nanos(audit.lateness),
+        "idle_ns": nanos(audit.idle),
+        "max_ahead_ns": nanos(audit.max_ahead),
+        "unique": audit.unique.iter().map(|path| &path.text).collect::<Vec<_>>(),
+        "on_fail": on_fail(audit.on_fail),
+        "expect": expect,
+    })
+}
+
+fn on_fail(on_fail: OnFail) -> &'static str {
+    match on_fail {
+        OnFail::Reject => "reject",
+        OnFail::Hold => "hold",
+    }
+}
+
 fn nanos(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -219,7 +279,9 @@ fn column(field: &Field) -> Value {
 fn named(judgement: &Value) -> BTreeSet<String> {
     let steps = judgement["enrich"].as_array().into_iter().flatten();
     let rules = judgement["rules"].as_object().into_iter().flat_map(|rules| rules.values());
-    let codes = steps.chain(rules).flat_map(|plugin| [&plugin["code"], &plugin["script"]["text"]]);
+    let auditors = judgement["audit"]["auditors"].as_object().into_iter().flat_map(|auditors| auditors.values());
+    let plugins = steps.chain(rules).chain(auditors);
+    let codes = plugins.flat_map(|plugin| [&plugin["code"], &plugin["script"]["text"]]);
     let codes = codes.filter_map(Value::as_str);
     codes.chain(judgement["schema"]["text"].as_str()).map(str::to_owned).collect()
 }

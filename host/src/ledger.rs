@@ -31,11 +31,13 @@ pub mod operate;
 pub(crate) mod seal;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod window;
 
 pub use append::Appended;
 pub use entry::{Counts, Entry, EntryRange, FileAction, Kind, SinkActions};
 pub use fold::{Fold, Position};
 use seal::Broken;
+pub use window::{Decision, Extent, Objection, Past, Staged, Staying, Verdict, Waiting};
 
 /// Entries that a handle keeps: what a sink that is at most sixteen entries behind asks for, several times over.
 const RECENT: usize = 64;

@@ -9,11 +9,12 @@
 //! ```
 //!
 //! Modules in reading order: [`record`] (the nouns), [`pipeline`] (the loop), [`source`], [`decode`], [`columns`],
-//! [`expect`], [`plugin`], [`chain`], [`outcome`], [`ledger`], [`sink`], [`store`]; history again: [`stored`], [`compare`],
-//! [`pipeline::replay`]; how it changes over time: [`generation`], [`reload`], [`shadow`], [`admin`]; beside them [`config`],
-//! [`schema`], [`script`], [`maintain`], [`memory`], [`error`],
-//! [`telemetry`]; the commands stand in [`cli`], and what they need to develop a pipeline without running it in [`init`],
-//! [`cases`], [`capture`] and [`workbench`].
+//! [`expect`], [`plugin`], [`mod@reference`], [`chain`], [`outcome`], [`mod@derive`], [`ledger`], [`sink`], [`store`]; whole windows:
+//! [`audit`]; history again:
+//! [`stored`], [`compare`], [`pipeline::replay`]; how it changes over time: [`generation`], [`reload`], [`shadow`], [`admin`];
+//! beside them [`config`], [`schema`], [`script`], [`maintain`], [`memory`], [`error`], [`telemetry`]; the commands stand in
+//! [`cli`], and what they need to develop a pipeline without running it in [`init`], [`cases`], [`capture`] and
+//! [`workbench`].
 //!
 //! # Invariants
 //! - Only [`plugin`] knows that Wasm exists, and one file, `plugin/bindings.rs`, names WIT types.
@@ -24,6 +25,7 @@
 //! - One poison record costs one record.
 
 pub mod admin;
+pub mod audit;
 pub mod capture;
 pub mod cases;
 pub mod chain;
@@ -34,6 +36,7 @@ pub mod component;
 pub mod config;
 pub mod crash;
 pub mod decode;
+pub mod derive;
 pub mod error;
 pub mod expect;
 #[cfg(test)]

@@ -3,16 +3,42 @@
 //! The sample of a template is a plugin of this repository, under another name: what is tested here is what a user gets.
 //! Nothing is fetched, and nothing that exists is overwritten.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Error, Result};
-use crate::plugin::{CONTRACT, Kind};
+use crate::plugin::CONTRACT;
 use crate::script;
 
 mod files;
 mod name;
 
 pub use name::Name;
+
+/// What templates are there for. An auditor has none: its metrics are SQL, and the ready-made one is an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// judges rows
+    Rule,
+    /// adds columns
+    Enricher,
+}
+
+impl Kind {
+    /// As the contract calls it.
+    pub fn interface(self) -> &'static str {
+        match self {
+            Kind::Rule => "rule",
+            Kind::Enricher => "enricher",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.interface())
+    }
+}
 
 /// A language that templates are there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

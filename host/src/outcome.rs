@@ -3,8 +3,9 @@
 //! No clock, no I/O, no async. Two questions are never mixed: *is the data wrong?* → error; *could it not be judged?* →
 //! dead letter.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +94,8 @@ pub enum Reason {
     NullValue,
     /// the payload has no bytes, or white space only
     EmptyValue,
-    /// the payload is longer than `source.max_record`, or its lists take far more memory than it does
+    /// the payload is longer than `source.max_record`, or what it becomes (its lists, the rows that it is
+    /// joined with) takes far more memory than it does
     TooLarge,
     /// the payload is not UTF-8
     NotUtf8,
@@ -170,9 +172,8 @@ pub struct Dead {
     pub plugin: Option<(Arc<str>, Arc<str>)>,
 }
 
-/// What becomes of a row. A record without any is counted as skipped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// What becomes of a row, and with it the sink that takes it. A record without any is counted as skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
     /// every rule passed
     Valid,
@@ -180,11 +181,22 @@ pub enum Outcome {
     Error,
     /// nobody could judge it
     Dlq,
+    /// it was judged, and waits for the decision over its window, which makes it valid or an error
+    Staging,
+    /// none of the record's own: it was made of the rows of a commit, for a table of its own
+    Derived(Derived),
 }
 
+/// The name of a derived table: `derive/devices_stats`, where outcomes have one word.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Derived(&'static str);
+
 impl Outcome {
-    /// All of them, in the order in which they are shown.
-    pub const ALL: [Outcome; 3] = [Outcome::Valid, Outcome::Error, Outcome::Dlq];
+    /// All of them, in the order in which they are shown and in which sinks follow the ledger.
+    pub const ALL: [Outcome; 4] = [Outcome::Valid, Outcome::Error, Outcome::Dlq, Outcome::Staging];
+
+    /// Those in which a row ends; every pipeline has a sink for each.
+    pub const LAST: [Outcome; 3] = [Outcome::Valid, Outcome::Error, Outcome::Dlq];
 
     /// As it is written in configuration, ledger and metrics.
     pub fn as_str(self) -> &'static str {
@@ -192,13 +204,64 @@ impl Outcome {
             Outcome::Valid => "valid",
             Outcome::Error => "error",
             Outcome::Dlq => "dlq",
+            Outcome::Staging => "staging",
+            Outcome::Derived(Derived(name)) => name,
         }
+    }
+
+    /// The outcome that is written so; `None` where nothing is.
+    pub fn parse(text: &str) -> Option<Outcome> {
+        let derived = || text.strip_prefix(DERIVE).filter(|name| !name.is_empty()).map(Outcome::derived);
+        Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text).or_else(derived)
+    }
+
+    /// The rows of the derived table `name`.
+    pub fn derived(name: &str) -> Outcome {
+        static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+        let whole = format!("{DERIVE}{name}");
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = names.get(whole.as_str()) {
+            return Outcome::Derived(Derived(known));
+        }
+        // kept for good: a process meets the few names of its pipeline file and of its ledger
+        let kept: &'static str = whole.leak();
+        names.insert(kept);
+        Outcome::Derived(Derived(kept))
+    }
+}
+
+/// What the name of a derived table begins with.
+const DERIVE: &str = "derive/";
+
+impl Derived {
+    /// As in `[derive.NAME]`.
+    pub fn name(self) -> &'static str {
+        self.0.strip_prefix(DERIVE).unwrap_or(self.0)
+    }
+}
+
+impl fmt::Debug for Derived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.name())
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Outcome {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Outcome, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(from)?;
+        Outcome::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no outcome")))
     }
 }
 

@@ -33,9 +33,11 @@ mod beside;
 mod commit;
 mod intake;
 mod judging;
+mod refresh;
 pub mod replay;
 pub mod shape;
 mod turn;
+mod underway;
 pub mod worker;
 
 use commit::{Closed, Committed, Committer, Lagging};
@@ -43,7 +45,10 @@ pub use commit::{Follow, Landed};
 use intake::{Gate, Offered, Shared, Word};
 use judging::Judging;
 pub use judging::{Activated, Swap, activate_stopped};
+pub use refresh::Refreshed;
+use refresh::Refresher;
 use turn::{Done, Loop, Work, calmly, work_off};
+pub use underway::Underway;
 pub use worker::Example;
 use worker::{Place, Worker};
 
@@ -85,6 +90,8 @@ pub enum Happening<'a> {
     Landed(&'a Landed, u64),
     /// another process moved a position: an entry was dropped and its records are judged again
     Dropped,
+    /// a reference table has a new version, which the next entry takes; or it cannot be read, and stays as it is
+    Refreshed(&'a Refreshed),
 }
 
 /// Asks a run to stop: it commits what it has and returns.
@@ -106,8 +113,8 @@ impl Stop {
 /// How long plugins may keep a batch at the most: as many probes as isolating may cost, each as long as the limit allows.
 fn patience(chain: &Chain) -> Duration {
     let plugins = chain.config.enrich.iter().filter_map(|enricher| match enricher {
-        EnrichConfig::Sql { .. } => None,
-        EnrichConfig::Plugin(plugin) => Some(plugin),
+        EnrichConfig::Sql { .. } | EnrichConfig::Reference(_) => None,
+        EnrichConfig::Plugin(plugin) => Some(&**plugin),
     });
     plugins.chain(&chain.config.rules).map(|plugin| plugin.limits.time * PROBES).sum()
 }
@@ -127,14 +134,23 @@ impl Pipeline {
     /// `metrics` hear what happens.
     pub fn open(chain: Arc<Chain>, follow: Follow, stop: Stop, metrics: Arc<Metrics>) -> Result<Pipeline> {
         let fold = follow.runtime.block_on(follow.ledger.fold())?;
+        if let (None, Some((key, _))) = (&chain.config.audit, fold.windows.first_key_value()) {
+            return Err(Error::Config(format!(
+                "{} windows wait in staging ({key} is the first): keep `[audit]` and `sink.staging` until they are \
+                 decided, see `sluice audit list`",
+                fold.windows.len()
+            )));
+        }
         let mut tables = BTreeMap::new();
         let mut missing = Vec::new();
-        let mut shapers: BTreeMap<_, _> = judging::shapers(&chain)?.into_iter().map(|s| (s.outcome(), s)).collect();
+        let shaped = judging::shapers(&chain)?.into_iter().map(|shaper| (shaper.outcome(), shaper.schema().clone()));
+        let derived = chain.parts.derives.iter().map(|derive| (derive.outcome(), derive.schema().clone()));
+        let mut schemas: BTreeMap<_, _> = shaped.chain(derived).collect();
         for sink in &follow.sinks {
             let outcome = sink.outcome();
-            let Some(shaper) = shapers.remove(&outcome) else { continue };
+            let Some(schema) = schemas.remove(&outcome) else { continue };
             // also where the table is bound: an entry that does not fit it could never be applied
-            follow.runtime.block_on(sink.check(shaper.schema()))?;
+            follow.runtime.block_on(sink.check(&schema))?;
             if !fold.tables.contains_key(&outcome) {
                 let mark = follow.runtime.block_on(sink.mark())?.unwrap_or(0);
                 if mark > fold.head {
@@ -146,15 +162,17 @@ impl Pipeline {
                         fold.head
                     )));
                 }
-                missing.push((sink, shaper));
+                missing.push((sink, schema));
             }
         }
+        // whatever a table lacks is said before anything is written
+        let judging = Arc::new(Judging::new(chain.clone())?);
         // before any entry refers to it
         let (store, state) = follow.ledger.place();
         follow.runtime.block_on(chain.generation.store(store, state))?;
         // only after every table was looked at: nothing is written where one of them is refused
-        for (sink, shaper) in missing {
-            tables.insert(sink.outcome(), follow.runtime.block_on(sink.create(shaper.schema()))?);
+        for (sink, schema) in missing {
+            tables.insert(sink.outcome(), follow.runtime.block_on(sink.create(&schema))?);
         }
         if !tables.is_empty() {
             let start = Entry { tables, ..Entry::new(Kind::Start, &chain.generation.hash) };
@@ -168,9 +186,11 @@ impl Pipeline {
         }
         let (fold, applied) = follow.catch_up()?;
         let shared = Shared::new(stop, metrics);
+        shared.hear_closed(&fold);
         chain.generation.hash.clone_into(&mut intake::lock(&shared.turn).judging);
+        *intake::lock(&shared.references) = chain.parts.references.clone();
         Ok(Pipeline {
-            judging: Arc::new(Judging::new(chain)?),
+            judging,
             follow,
             shared: Arc::new(shared),
             lagging: Lagging::new(fold.head, applied),
@@ -192,7 +212,7 @@ impl Pipeline {
         let (results, done) = unbounded::<Done>();
         let (close, closed) = bounded::<Closed>(1);
         let (committed, landed) = unbounded::<Result<Committed>>();
-        let places: Vec<Place> = [Outcome::Valid, Outcome::Error, Outcome::Dlq]
+        let places: Vec<Place> = Outcome::ALL
             .iter()
             .filter_map(|&outcome| self.follow.sinks.iter().find(|s| s.outcome() == outcome))
             .map(|sink| Place { outcome: sink.outcome(), target: sink.files() })
@@ -208,7 +228,8 @@ impl Pipeline {
         let barrier = Arc::new(Barrier::new(workers));
         thread::scope(|scope| {
             for n in 0..workers {
-                let mut worker = Worker::new(&self.judging, places.clone(), self.follow.runtime.clone())?;
+                let mut worker =
+                    Worker::new(&self.judging, places.clone(), shared.clone(), self.follow.runtime.clone())?;
                 let (queue, results, barrier) = (queue.clone(), results.clone(), barrier.clone());
                 let metrics = metrics.clone();
                 thread::Builder::new()
@@ -226,6 +247,17 @@ impl Pipeline {
                 }
             });
             let until_end = options.until_end;
+            // closed when the loop has ended, so that nobody waits for a turn
+            let (_running, over) = bounded::<()>(0);
+            let refresher = Refresher { shared: shared.clone(), follow: self.follow.clone(), words: words.clone() };
+            scope.spawn(move || {
+                if let Err(error) = calmly("refreshes reference tables", || {
+                    refresher.run(&over);
+                    Ok(())
+                }) {
+                    tracing::error!(%error, "reference tables are not refreshed any more");
+                }
+            });
             scope.spawn(move || {
                 let _ = words.send(Word::Ended(calmly("reads", || source.run(&gate, until_end))));
             });
@@ -240,6 +272,7 @@ impl Pipeline {
                 open: None,
                 closing: None,
                 committing: false,
+                under_way: 0,
                 epoch: 0,
                 next: Positions::new(),
                 torn: 0,

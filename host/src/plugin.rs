@@ -1,4 +1,4 @@
-//! Plugins: rules and enrichers that users wrote, as WebAssembly components behind the contract in `wit/`.
+//! Plugins: rules, enrichers and auditors that users wrote, as WebAssembly components behind the contract in `wit/`.
 //!
 //! The only place that knows Wasm exists. A plugin is loaded off the hot path ([`Plugin::load`], [`load`]) and called
 //! with whole batches ([`Caller`]); what it returns is checked before it is believed ([`answer`]), what it may use is
@@ -10,6 +10,7 @@
 //! `host.log`.
 
 mod answer;
+mod audit;
 mod bindings;
 mod breaker;
 mod cache;
@@ -21,6 +22,7 @@ mod fuzz;
 mod inert;
 mod inspect;
 mod isolate;
+mod lend;
 mod load;
 mod log;
 mod pass;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 use arrow::datatypes::Field;
 use serde::Serialize;
 
+pub use audit::{Metric, Opinion, Summary, Window};
 pub use breaker::Breaker;
 pub use call::{Added, Caller, Checked, DeadRow, FINDING, PROBES, Tally};
 pub use describe::{Instances, Request, Type};
@@ -51,6 +54,8 @@ pub enum Kind {
     Rule,
     /// adds columns and drops nothing
     Enricher,
+    /// decides over windows
+    Auditor,
 }
 
 impl Kind {
@@ -59,6 +64,7 @@ impl Kind {
         match self {
             Kind::Rule => "rule",
             Kind::Enricher => "enricher",
+            Kind::Auditor => "auditor",
         }
     }
 }

@@ -62,7 +62,9 @@ impl Table {
             let mark = state.transaction_version(table.log_store().as_ref(), application).await?.unwrap_or(0);
             let identity = state.metadata().id().to_owned();
             let schema = state.schema();
-            let provenance = rows::COLUMNS.iter().all(|column| schema.field(column).is_some());
+            // what is made of rows has no record of its own, whatever its columns are called
+            let is_derived = matches!(outcome, Outcome::Derived(_));
+            let provenance = !is_derived && rows::COLUMNS.iter().all(|column| schema.field(column).is_some());
             let mark = u64::try_from(mark).unwrap_or(0);
             Ok(Some(Table { outcome, location: location.written.clone(), table, identity, mark, provenance }))
         };
@@ -77,18 +79,10 @@ impl Table {
 
     /// The tables of a pipeline that are there, in the order of outcomes.
     pub async fn of(config: &Config, application: &str) -> Result<Vec<Table>> {
-        let sinks = &config.sinks;
         let mut tables = Vec::new();
-        for (outcome, sink) in
-            [(Outcome::Valid, &sinks.valid), (Outcome::Error, &sinks.error), (Outcome::Dlq, &sinks.dlq)]
-        {
-            match &sink.kind {
-                SinkKind::Delta(location) => {
-                    let (store, _) = store::open(location)?;
-                    tables.extend(Table::open(outcome, location, store, application).await?);
-                }
-                SinkKind::Stdout => {}
-            }
+        for (outcome, location) in config.tables() {
+            let (store, _) = store::open(location)?;
+            tables.extend(Table::open(outcome, location, store, application).await?);
         }
         Ok(tables)
     }
@@ -247,9 +241,21 @@ async fn reconcile_by(
             readable.push(table);
         } else {
             files::compare(&account, table, &mut report)?;
-            report
-                .notes
-                .push(format!("{} has no provenance columns: only counts per file were compared", table.name()));
+            if !matches!(table.outcome, Outcome::Derived(_)) {
+                report
+                    .notes
+                    .push(format!("{} has no provenance columns: only counts per file were compared", table.name()));
+            }
+        }
+    }
+    for (outcome, _) in account.fold.tables.iter().filter(|(outcome, _)| matches!(outcome, Outcome::Derived(_))) {
+        let rows: u64 = account.claims.iter().map(|claim| claim.rows_of(*outcome)).sum();
+        if rows > 0 && !tables.iter().any(|table| table.outcome == *outcome) {
+            report.notes.push(format!(
+                "{outcome}, {} rows by the ledger, cannot be proven: its table is not there, or the pipeline file does not \
+                 name it",
+                thousands(rows)
+            ));
         }
     }
     for outcome in Outcome::ALL {
@@ -279,9 +285,9 @@ pub async fn pipeline(config: &Config) -> Result<Report> {
     let (store, state) = store::open(&config.state)?;
     let ledger = Ledger::open(store, state, &config.name).await?;
     let tables = Table::of(config, &ledger.application()).await?;
-    let sinks = &config.sinks;
-    let missing = [(Outcome::Valid, &sinks.valid), (Outcome::Error, &sinks.error), (Outcome::Dlq, &sinks.dlq)]
-        .into_iter()
+    let missing = config
+        .sinks
+        .each()
         .filter_map(|(outcome, sink)| match &sink.kind {
             SinkKind::Delta(_) => None,
             SinkKind::Stdout => Some((outcome, "what went to standard output is gone".to_owned())),

@@ -236,7 +236,11 @@ impl Watch {
         }
         let before = self.inputs.clone();
         let file = self.running.config.file.clone();
-        let result = Chain::load_with(&file, self.running.engine.beside()).and_then(|candidate| self.stage(candidate));
+        let loaded = Chain::load_with(&file, self.running.engine.beside());
+        let result = loaded.and_then(|mut candidate| {
+            candidate.parts.references.share(&self.running.parts.references);
+            self.stage(candidate)
+        });
         if result.is_err() {
             // a component that is refused is looked at again when it changes, though it does not judge yet
             self.inputs.extend(Config::load(&file).map(|config| inputs(&config)).unwrap_or_default());
@@ -295,8 +299,12 @@ impl Watch {
     fn follow(&mut self, hash: &str, tell: &mut impl FnMut(Reloaded<'_>)) {
         let (store, state) = self.follow.ledger.place();
         let loaded = self.follow.runtime.block_on(Generation::load(store, state, hash));
-        let chain = loaded
-            .and_then(|generation| Chain::revive(generation, &self.running.config, &self.running.engine.beside()));
+        let engine = self.running.engine.beside();
+        let chain = loaded.and_then(|generation| Chain::revive(generation, &self.running.config, &engine));
+        let chain = chain.map(|mut chain| {
+            chain.parts.references.share(&self.running.parts.references);
+            chain
+        });
         match chain.map(Arc::new).and_then(|chain| self.swap.follow(chain.clone()).map(|()| chain)) {
             Ok(chain) => {
                 self.unable_since = None;
@@ -350,12 +358,13 @@ pub(crate) fn inputs(config: &Config) -> BTreeSet<PathBuf> {
         PluginCode::Builtin(_) | PluginCode::Stored(..) => None,
     };
     let enrichers = config.enrich.iter().filter_map(|step| match step {
-        EnrichConfig::Sql { .. } => None,
+        EnrichConfig::Sql { .. } | EnrichConfig::Reference(_) => None,
         EnrichConfig::Plugin(plugin) => code(&plugin.code),
     });
     let rules = config.rules.iter().filter_map(|rule| code(&rule.code));
+    let auditors = config.audit.iter().flat_map(|audit| &audit.auditors).filter_map(|auditor| code(&auditor.code));
     let named = [config.file.clone(), PathBuf::from(&*config.schema.file)];
-    let all = named.into_iter().chain(enrichers).chain(rules);
+    let all = named.into_iter().chain(enrichers).chain(rules).chain(auditors);
     all.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
 }
 

@@ -26,6 +26,12 @@ pub const RESERVED: [&str; 14] = [
     "_rejected",
 ];
 
+/// The window of a row, in staging only.
+pub const WINDOW: &str = "_window";
+
+/// Whether a row has an error finding, in staging only.
+pub const REJECTED: &str = "_rejected";
+
 /// Whether a column may have this name: Parquet at Delta's lowest protocol forbids some characters, a path others.
 pub fn is_column_name(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| c.is_control() || " ,;{}()=.`\"".contains(c))

@@ -88,7 +88,10 @@ impl Shadow {
     pub fn open(order: Order, today: &Chain, follow: &Follow, metrics: Arc<Metrics>) -> Result<Shadow> {
         let (store, state) = follow.ledger.place();
         let generation = follow.runtime.block_on(Generation::load(store, state, &order.candidate))?;
-        let chain = Chain::revive(generation, &today.config, &today.engine)?;
+        let mut chain = Chain::revive(generation, &today.config, &today.engine)?;
+        chain.parts.references.share(&today.parts.references);
+        // read here: who judges must not wait for a table
+        chain.parts.references.pinned()?;
         let location = place(&today.config, &order.id);
         let prefix = folder(state, &order.id).join(TABLE);
         let pipeline = format!("{}/shadow", today.config.name);

@@ -106,6 +106,11 @@ pub trait Intake: Send + Sync {
     /// now on is accounted for under these ids.
     fn identify(&self, ids: BTreeMap<TopicPartition, String>);
 
+    /// Says that a partition ends at this offset for good: a file. To be told before the batch that reaches it.
+    fn ends(&self, partition: &TopicPartition, offset: i64) {
+        let _ = (partition, offset);
+    }
+
     /// Hands over a batch; gives it back when the queue is full, so that the source can go on polling. Waits a little
     /// (at most 100 ms) for room first.
     fn offer(&self, batch: RawBatch) -> Result<Option<RawBatch>>;

@@ -318,7 +318,9 @@ pub fn said(rows: &RecordBatch, outcome: Outcome) -> Vec<Vec<String>> {
             };
             (0..rows.num_rows()).map(key).collect()
         }
-        Outcome::Valid | Outcome::Error => (0..rows.num_rows()).map(|row| findings_said(rows, row)).collect(),
+        Outcome::Valid | Outcome::Error | Outcome::Staging | Outcome::Derived(_) => {
+            (0..rows.num_rows()).map(|row| findings_said(rows, row)).collect()
+        }
     }
 }
 

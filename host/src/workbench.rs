@@ -109,6 +109,9 @@ impl Subject {
             }
             return Err(Error::plugin(name, format!("cannot be loaded: {why}")));
         };
+        if kind == Kind::Auditor {
+            return Err(rowless(name));
+        }
         let schema = Arc::new(Schema {
             arrow: Arc::new(ArrowSchema::new(rows::fields(&description.columns, rows))),
             constraints: Vec::new(),
@@ -172,6 +175,7 @@ impl Subject {
                 });
                 (sorted.collect(), checked.dead.iter().map(dead).collect())
             }
+            Kind::Auditor => return Err(rowless(self.plugin.name())),
             Kind::Enricher => {
                 let added = caller.enrich(batch)?;
                 let schema = ArrowSchema::new(self.plugin.adds().to_vec());
@@ -187,6 +191,11 @@ impl Subject {
         died.into_iter().for_each(|(row, answer)| answers[row] = answer);
         Ok(answers)
     }
+}
+
+/// An auditor is nothing that rows can be put to.
+fn rowless(name: &str) -> Error {
+    Error::Config(format!("{name} is an auditor: it decides over windows, and cannot be asked about rows"))
 }
 
 /// The rows of a batch with these numbers, in this order; one may come several times.

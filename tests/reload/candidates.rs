@@ -69,20 +69,20 @@ fn a_candidate_that_cannot_be_is_refused_in_one_sentence_and_what_judges_goes_on
 
 /// Bytes of the component that takes long to compile; 20 MB by hand.
 fn slow_bytes() -> usize {
-    std::env::var("SLUICE_SLOW_BYTES").map_or(3_000_000, |n| n.parse().expect("a number of bytes"))
+    std::env::var("SLUICE_SLOW_BYTES").map_or(12_000_000, |n| n.parse().expect("a number of bytes"))
 }
 
 #[test]
 fn a_candidate_that_takes_too_long_to_compile_is_refused_and_the_next_one_is_not_held_up() {
-    let judges = JUDGES.replace("\"1MiB\"", "\"32MiB\", compile = \"400ms\"");
+    let judges = JUDGES.replace("\"1MiB\"", "\"32MiB\", compile = \"250ms\"");
     let project = project(&toml(&judges));
     project.write("guest.wasm", versioned("1.0.0").component());
     let mut running = Running::of(&project);
     running.feed([1]);
     running.until("error 1");
-    replace(&project, &fixtures::slow(versioned("2.0.0").component(), 2 * slow_bytes()));
+    replace(&project, &fixtures::slow(versioned("2.0.0").component(), slow_bytes()));
     let line = running.until("refused");
-    assert!(line.contains("it is not compiled after 400ms; raise limits.compile if that is right"), "{line}");
+    assert!(line.contains("it is not compiled after 250ms; raise limits.compile if that is right"), "{line}");
     assert!(line.contains(" goes on"), "{line}");
     // by a generation that needs no compiler, since it is still at work
     project.write("old.wasm", versioned("1.0.0").component());
@@ -101,7 +101,10 @@ fn records_are_judged_and_committed_while_a_candidate_compiles() {
     let judges = JUDGES.replace("1MiB", "32MiB");
     let project = project(&toml(&judges));
     project.write("guest.wasm", versioned("1.0.0").component());
-    let mut running = Running::with(&project, &["run", "--json", "--workers", "1"]);
+    // what an earlier test compiled would be ready at once
+    let mut run = project.command(&["run", "--json", "--workers", "1"]);
+    run.env("XDG_CACHE_HOME", project.path().join("cache"));
+    let mut running = Running::start(run);
     running.feed([0]);
     running.until("\"entry\"");
     let begun = Instant::now();

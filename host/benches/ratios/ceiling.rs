@@ -161,7 +161,14 @@ fn judged(decoder: &mut JsonDecoder, raw: RawBatch) -> Judged {
         raw: Arc::new(raw),
         pipeline: Uuid::nil(),
     };
-    Judged { batch, findings: Vec::new(), outcomes: vec![Outcome::Valid; rows], dead: decoded.dead, counts }
+    Judged {
+        batch,
+        findings: Vec::new(),
+        outcomes: vec![Outcome::Valid; rows],
+        windows: None,
+        dead: decoded.dead,
+        counts,
+    }
 }
 
 /// What is left to read.

@@ -4,7 +4,7 @@
 //! ```text
 //! make bench          boundary, languages, decode, file, kafka
 //! make bench-peers    peers: DuckDB, a Python consumer
-//!                     swaps: the same run while what judges changes
+//!                     swaps: the same run while what judges changes; audits: the same run by way of staging
 //! cargo bench … --bench ratios -- decode file      some of them
 //! ```
 //! Sizes: `SLUICE_BENCH_RECORDS` (500,000 visits of 480 bytes in a file or topic), `SLUICE_BENCH_ROUNDS` (5).
@@ -15,6 +15,7 @@
 
 use std::process::ExitCode;
 
+mod audits;
 mod boundary;
 mod ceiling;
 mod decode;
@@ -55,10 +56,12 @@ fn main() -> ExitCode {
             "file" => pipeline::file(),
             "kafka" => pipeline::kafka(),
             "swaps" => swaps::run(),
+            "audits" => audits::run(),
             "peers" => peers::run(),
             other => {
                 eprintln!(
-                    "there is no benchmark `{other}`; there are boundary, languages, decode, file, kafka, swaps, peers"
+                    "there is no benchmark `{other}`; there are boundary, languages, decode, file, kafka, swaps, audits, \
+                     peers"
                 );
                 return ExitCode::from(2);
             }

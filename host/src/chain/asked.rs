@@ -30,6 +30,13 @@ impl Parts {
                     }
                     (sql.name().clone(), lacking)
                 }
+                Enricher::Reference(join) => {
+                    let lacking = lacks(&added, join.reads());
+                    if !lacking.is_empty() {
+                        added.extend(join.adds().iter().map(|field| field.name().clone()));
+                    }
+                    (join.name().clone(), lacking)
+                }
                 Enricher::Plugin(step) => {
                     let lacking = lacks(&added, step.plugin.reads());
                     if !lacking.is_empty() {

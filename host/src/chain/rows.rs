@@ -30,14 +30,14 @@ pub(super) struct Rows {
 
 impl Rows {
     /// The dead letter of a row.
-    pub(super) fn letter(&self, stage: Stage, plugin: Author, row: DeadRow) -> Dead {
+    pub(super) fn letter(&self, stage: Stage, plugin: Option<Author>, row: DeadRow) -> Dead {
         Dead {
             record: self.batch.origin[row.row as usize],
             ordinal: self.batch.ordinal[row.row as usize],
             stage,
             reason: row.reason,
             detail: row.detail,
-            plugin: Some(plugin),
+            plugin,
         }
     }
 
@@ -46,13 +46,14 @@ impl Rows {
         !grown(&self.batch, &added.rows, most).is_empty()
     }
 
-    /// Replaces the rows by those that an enricher answered, with its columns.
+    /// Replaces the rows by those that an enricher answered, with its columns. `plugin` is `None` for what the host does
+    /// itself.
     ///
     /// Where that would take more than `most` bytes, the rows that grew the most are dead instead: one letter for each
     /// row that came in, none for its copies. What a single row grows to decides as long as it alone is beyond `most`.
-    pub(super) fn add(&mut self, plugin: &Author, fields: &[Field], added: Added, most: usize) -> Result<()> {
+    pub(super) fn add(&mut self, plugin: Option<&Author>, fields: &[Field], added: Added, most: usize) -> Result<()> {
         let Added { rows: mut from, mut columns, dead } = added;
-        let bury = |rows: &mut Rows, row| rows.dead.push(rows.letter(Stage::Enrich, plugin.clone(), row));
+        let bury = |rows: &mut Rows, row| rows.dead.push(rows.letter(Stage::Enrich, plugin.cloned(), row));
         dead.into_iter().for_each(|row| bury(self, row));
         let same = from.len() == self.batch.len() && from.iter().enumerate().all(|(row, &f)| row == f as usize);
         if !same {
@@ -61,7 +62,12 @@ impl Rows {
                 let keep = BooleanArray::from_iter(from.iter().map(|row| Some(!grown.contains_key(row))));
                 columns = columns.iter().map(|c| filter(c, &keep)).collect::<Result<_, _>>().map_err(bug)?;
                 from.retain(|row| !grown.contains_key(row));
-                grown.into_values().for_each(|row| bury(self, row));
+                for mut row in grown.into_values() {
+                    if plugin.is_none() {
+                        row.reason = Reason::TooLarge;
+                    }
+                    bury(self, row);
+                }
             }
             let ordinal = self.ordinals(&from);
             let batch = &mut self.batch;
@@ -231,7 +237,7 @@ mod tests {
         let position: ArrayRef = Arc::new(Int64Array::from_iter_values(0..from.len() as i64));
         let added = Added { rows: from.to_vec(), columns: vec![position], dead: trapped(dead) };
         let fields = [Field::new(name, DataType::Int64, true)];
-        rows.add(&("fan".into(), "9c1e04".into()), &fields, added, most).unwrap();
+        rows.add(Some(&("fan".into(), "9c1e04".into())), &fields, added, most).unwrap();
     }
 
     fn places(rows: &Rows) -> Vec<(u32, u32)> {

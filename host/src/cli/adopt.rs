@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use arrow::datatypes::SchemaRef;
 use tokio::runtime::Runtime;
 
 use super::Verdict;
 use super::text::thousands;
 use crate::chain::Chain;
-use crate::config::{Config, SinkConfig, SinkKind};
+use crate::config::{Config, Location};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::ledger::operate::{self, Adoptable, Done};
@@ -49,23 +50,19 @@ pub async fn adopt(chain: &Chain, accept_lag: bool) -> Result<Done> {
     let (store, state) = store::open(&config.state)?;
     let ledger = Ledger::open(store, state, &config.name).await?;
     let mut tables = Table::of(config, &ledger.application()).await?;
-    let sinks = [
-        sink(config, Outcome::Valid, &config.sinks.valid)?,
-        sink(config, Outcome::Error, &config.sinks.error)?,
-        sink(config, Outcome::Dlq, &config.sinks.dlq)?,
-    ];
+    let sinks =
+        config.tables().map(|(outcome, location)| sink(config, outcome, location)).collect::<Result<Vec<_>>>()?;
     // a ledger that cannot be read says so later, in its own words
     let fold = ledger.fold().await.ok();
     let is_bound = fold.as_ref().is_some_and(|fold| !fold.tables.is_empty());
     let has_begun = tables.iter().any(|table| table.mark > 0) || is_bound;
     let mut created = Vec::new();
-    for sink in sinks.iter().flatten().filter(|sink| !tables.iter().any(|table| table.outcome == sink.outcome())) {
+    for sink in sinks.iter().filter(|sink| !tables.iter().any(|table| table.outcome == sink.outcome())) {
         let name = format!("{} ({})", sink.outcome(), sink.location());
         if !has_begun {
             return Err(Error::Diverged(format!("{name} is not there; `sluice run` creates it")));
         }
-        let shaper = Shaper::new(sink.outcome(), of(config, sink.outcome()), chain.schema())?;
-        sink.create(shaper.schema()).await?;
+        sink.create(&schema(chain, sink.outcome())?).await?;
         let gone = fold.as_ref().map_or(0, |fold| fold.rows(sink.outcome()));
         created.push(match gone {
             0 => format!("{name} was not there: it begins anew, empty"),
@@ -79,7 +76,7 @@ pub async fn adopt(chain: &Chain, accept_lag: bool) -> Result<Done> {
         tables = Table::of(config, &ledger.application()).await?;
     }
     let mut adoptable = Vec::new();
-    for sink in sinks.iter().flatten() {
+    for sink in &sinks {
         let table = tables.iter().find(|table| table.outcome == sink.outcome());
         let table = table.ok_or_else(|| {
             Error::Diverged(format!("{} ({}) vanishes while it is adopted", sink.outcome(), sink.location()))
@@ -93,21 +90,23 @@ pub async fn adopt(chain: &Chain, accept_lag: bool) -> Result<Done> {
     Ok(done)
 }
 
-fn of(config: &Config, outcome: Outcome) -> &SinkConfig {
+/// The columns of a table that begins anew.
+fn schema(chain: &Chain, outcome: Outcome) -> Result<SchemaRef> {
+    let none = || Error::Host(format!("there is no sink for {outcome}"));
     match outcome {
-        Outcome::Valid => &config.sinks.valid,
-        Outcome::Error => &config.sinks.error,
-        Outcome::Dlq => &config.sinks.dlq,
+        Outcome::Valid | Outcome::Error | Outcome::Dlq | Outcome::Staging => {
+            let shaper = Shaper::of(outcome, &chain.config.sinks, chain.schema())?.ok_or_else(none)?;
+            Ok(shaper.schema().clone())
+        }
+        Outcome::Derived(_) => {
+            let derive = chain.parts.derives.iter().find(|derive| derive.outcome() == outcome);
+            derive.map(|derive| derive.schema().clone()).ok_or_else(none)
+        }
     }
 }
 
-fn sink(config: &Config, outcome: Outcome, sink: &SinkConfig) -> Result<Option<DeltaSink>> {
-    Ok(match &sink.kind {
-        SinkKind::Delta(location) => {
-            let (store, prefix) = store::open(location)?;
-            let partition_by = sink.partition_by.clone();
-            Some(DeltaSink::new(outcome, location.clone(), store, prefix, partition_by, &config.name))
-        }
-        SinkKind::Stdout => None,
-    })
+fn sink(config: &Config, outcome: Outcome, location: &Location) -> Result<DeltaSink> {
+    let partition_by = config.sinks.of(outcome).map(|sink| sink.partition_by.clone()).unwrap_or_default();
+    let (store, prefix) = store::open(location)?;
+    Ok(DeltaSink::new(outcome, location.clone(), store, prefix, partition_by, &config.name))
 }

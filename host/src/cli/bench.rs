@@ -99,6 +99,7 @@ fn table(m: &Measured, source: &str, left_out: u64) -> String {
     };
     let answers = match m.kind {
         Kind::Rule => plural(m.answers as u64, "finding"),
+        Kind::Auditor => plural(m.answers as u64, "decision"),
         Kind::Enricher => format!("{} made of them", plural(m.answers as u64, "row")),
     };
     let mut rows = format!("{answers} on {} ({source})", plural(m.rows as u64, "row"));

@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Verdict;
-use crate::config::{Config, EnrichConfig, Judges, Mistake, Mistakes, SinkKind, SourceKind, Wasi};
+use crate::config::{Config, EnrichConfig, JoinConfig, Judges, Mistake, Mistakes, SinkKind, SourceKind, Wasi};
 use crate::error::{Error, Result};
 
 pub mod plugin;
@@ -121,7 +121,7 @@ fn summary(file: &Path, config: &Config) -> String {
         SourceKind::Stdin => "stdin".to_owned(),
     };
     let enrich = config.enrich.iter().map(|enricher| match enricher {
-        EnrichConfig::Sql { name, .. } => &**name,
+        EnrichConfig::Sql { name, .. } | EnrichConfig::Reference(JoinConfig { name, .. }) => &**name,
         EnrichConfig::Plugin(plugin) => &plugin.name,
     });
     let sink = |kind: &SinkKind| match kind {
@@ -142,6 +142,10 @@ fn summary(file: &Path, config: &Config) -> String {
     for (name, config) in [("valid", &config.sinks.valid), ("error", &config.sinks.error), ("dlq", &config.sinks.dlq)] {
         lines.push((name, sink(&config.kind)));
     }
+    let references = config.references.iter().map(|r| format!("{} {}", r.name, r.place.written()));
+    lines.extend(references.map(|reference| ("with", reference)));
+    let derived = config.derives.iter().map(|d| format!("{} of {}, delta {}", d.name, d.from, d.location.written));
+    lines.extend(derived.map(|derived| ("derive", derived)));
     let lines: String = lines.into_iter().map(|(name, what)| format!("  {name:<8} {what}\n")).collect();
     format!("{} · {} has no mistakes\n{lines}", config.name, file.display())
 }
@@ -206,7 +210,7 @@ sink.dlq.stdout = true
             8 | max_recrod = true
               | ^^^^^^^^^^
               |
-              = help: known here: `admin`, `commit`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `metrics`, `name`, `rule`, `schema`, `shadow`, `sink`, `source` and `state`
+              = help: known here: `admin`, `audit`, `auditor`, `commit`, `derive`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `metrics`, `name`, `reference`, `rule`, `schema`, `shadow`, `sink`, `source`, `state` and `upkeep`
 
             2 errors; nothing was read or written
         "#]].assert_eq(&relative(complaint(&mistakes, false)));
@@ -226,7 +230,7 @@ sink.dlq.stdout = true
                   "line": 8,
                   "column": 1,
                   "message": "unknown key `max_recrod`",
-                  "help": "known here: `admin`, `commit`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `metrics`, `name`, `rule`, `schema`, `shadow`, `sink`, `source` and `state`"
+                  "help": "known here: `admin`, `audit`, `auditor`, `commit`, `derive`, `enrich`, `expect`, `kafka`, `limits`, `mask`, `metrics`, `name`, `reference`, `rule`, `schema`, `shadow`, `sink`, `source`, `state` and `upkeep`"
                 }
               ]
             }

@@ -93,6 +93,7 @@ impl On {
             "valid" => On::Table(Outcome::Valid),
             "error" => On::Table(Outcome::Error),
             "dlq" => On::Table(Outcome::Dlq),
+            "staging" => On::Table(Outcome::Staging),
             "topic" => On::Source,
             file => On::File(file.to_owned()),
         }
@@ -107,8 +108,11 @@ pub fn run(args: &DiffArgs) -> Result<Verdict> {
     let today = open::chain(&args.pipeline.config)?;
     // in the pipeline of today: ids of rows depend on its name
     let other = Chain::load_with(&args.with, today.engine.clone())?;
-    let after = Chain::revive(other.generation, &today.config, &today.engine)?;
-    let before = match &args.against {
+    let mut after = Chain::revive(other.generation, &other.config.within(&today.config), &today.engine)?;
+    // one copy of each table, and of one version
+    let references = today.parts.references.clone();
+    after.parts.references.share(&references);
+    let mut before = match &args.against {
         Some(beginning) => {
             let follow = open::follow(&today.config, &runtime)?;
             let hash = admin::find(&follow, beginning)?;
@@ -118,6 +122,7 @@ pub fn run(args: &DiffArgs) -> Result<Verdict> {
         }
         None => today,
     };
+    before.parts.references.share(&references);
     let mut diff = Diff::new(args, &before, &after)?;
     // guests run on this thread's stack, so it gets as large a one as a worker's
     let judged = std::thread::scope(|scope| {
@@ -231,7 +236,7 @@ impl<'a> Diff<'a> {
             let chosen = tables.latest(outcome, condition).await?;
             let written = match outcome {
                 Outcome::Dlq => BTreeMap::new(),
-                Outcome::Valid | Outcome::Error => {
+                Outcome::Valid | Outcome::Error | Outcome::Staging | Outcome::Derived(_) => {
                     let entries = chosen.clone().select_columns(&["_batch"]).doing(doing)?.distinct().doing(doing)?;
                     let mut ids = BTreeSet::new();
                     for rows in entries.collect().await.doing(doing)? {
@@ -243,7 +248,7 @@ impl<'a> Diff<'a> {
             };
             Ok((chosen.execute_stream().await.doing(doing)?, schema, written))
         })?;
-        let sink = tables::sink(config, outcome);
+        let sink = tables::sink(config, outcome)?;
         let layouts = [Layout::new(self.before, sink, outcome), Layout::new(self.after, sink, outcome)];
         let mut seen: BTreeSet<(TopicPartition, i64)> = BTreeSet::new();
         while self.left > 0
@@ -259,7 +264,9 @@ impl<'a> Diff<'a> {
                         raw.records.retain(|record| seen.insert((partition(record.range), record.offset)));
                         self.records(raw)?;
                     }
-                    Outcome::Valid | Outcome::Error => self.stored(&rows, &table, &written, &layouts)?,
+                    Outcome::Valid | Outcome::Error | Outcome::Staging | Outcome::Derived(_) => {
+                        self.stored(&rows, &table, &written, &layouts)?
+                    }
                 }
             }
         }

@@ -4,6 +4,7 @@
 
 mod story;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -91,7 +92,7 @@ pub fn run(args: &ExplainArgs) -> Result<Verdict> {
                     continue;
                 }
                 let is_its = |entry: &Entry| entry.id.to_string() == batch;
-                entries.extend(entry_of(&follow.ledger, &args.at, whole.clone(), is_its).await?);
+                entries.extend(last_entry(&follow.ledger, whole.clone(), is_its).await?);
             }
         }
         Ok::<_, Error>((entries, found, unseen))
@@ -138,7 +139,6 @@ async fn entry_of(
     numbers: std::ops::Range<u64>,
     fits: impl Fn(&Entry) -> bool,
 ) -> Result<Option<(u64, Arc<Entry>)>> {
-    let mut up_to = numbers.end;
     let covers = |entry: &Entry| match &entry.replay {
         Some(replay) => replay.spans.iter().any(|r| r.partition == at.partition && (r.from..r.to).contains(&at.offset)),
         None => {
@@ -146,10 +146,19 @@ async fn entry_of(
                 && entry.ranges.iter().any(|r| r.partition == at.partition && (r.from..r.to).contains(&at.offset))
         }
     };
+    last_entry(ledger, numbers, |entry| covers(entry) && fits(entry)).await
+}
+
+/// The last entry after the one number and up to the other for which something holds.
+async fn last_entry(
+    ledger: &Ledger,
+    numbers: std::ops::Range<u64>,
+    holds: impl Fn(&Entry) -> bool,
+) -> Result<Option<(u64, Arc<Entry>)>> {
+    let mut up_to = numbers.end;
     while up_to > numbers.start {
         let after = up_to.saturating_sub(LOOK_BACK).max(numbers.start);
-        let found =
-            ledger.entries(after, up_to).await?.into_iter().rev().find(|(_, entry)| covers(entry) && fits(entry));
+        let found = ledger.entries(after, up_to).await?.into_iter().rev().find(|(_, entry)| holds(entry));
         if found.is_some() {
             return Ok(found);
         }
@@ -182,13 +191,8 @@ async fn rows_at(
     follow: &Follow,
     entries: impl Iterator<Item = u64> + Clone,
 ) -> Result<(Vec<Found>, Vec<String>)> {
-    let sinks = [
-        (Outcome::Valid, &config.sinks.valid),
-        (Outcome::Error, &config.sinks.error),
-        (Outcome::Dlq, &config.sinks.dlq),
-    ];
     let (mut found, mut unseen): (Vec<Found>, _) = (Vec::new(), Vec::new());
-    for (outcome, sink) in sinks {
+    for (outcome, sink) in config.sinks.each() {
         let SinkKind::Delta(location) = &sink.kind else {
             unseen.push(format!("{outcome} is no table"));
             continue;
@@ -225,6 +229,9 @@ async fn rows_at(
             }
         }
     }
+    // what left staging is told where it went
+    let decided: BTreeSet<i32> = found.iter().filter(|f| f.outcome != Outcome::Staging).map(|f| f.ordinal).collect();
+    found.retain(|found| found.outcome != Outcome::Staging || !decided.contains(&found.ordinal));
     found.sort_by_key(|found| (found.ordinal, found.attempt));
     for next in (1..found.len()).rev() {
         let (before, later) = (&found[next - 1], &found[next]);

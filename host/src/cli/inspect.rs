@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::run::short;
 use super::text::{bytes, plural, thousands};
 use super::{PipelineArg, Verdict, open};
-use crate::config::{Config, SinkKind};
+use crate::config::Config;
 use crate::error::{Doing, Error, Result};
 use crate::generation::Generation;
 use crate::ledger::{Entry, Kind};
@@ -38,7 +38,7 @@ enum Thing {
     },
     /// The table behind a sink
     Table {
-        /// valid, error or dlq
+        /// valid, error, dlq or derive/NAME
         #[arg(value_parser = parse_outcome)]
         sink: Outcome,
         #[command(flatten)]
@@ -69,10 +69,10 @@ enum Thing {
     },
 }
 
-/// `valid`, `error`, `dlq`.
+/// `valid`, `error`, `dlq`, `derive/NAME`.
 pub fn parse_outcome(text: &str) -> Result<Outcome, String> {
-    let known = Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text);
-    known.ok_or_else(|| format!("`{text}` is no sink: valid, error or dlq"))
+    let none = || format!("`{text}` is no sink: valid, error, dlq, staging or derive/NAME");
+    Outcome::parse(text).ok_or_else(none)
 }
 
 /// Runs the command.
@@ -113,13 +113,8 @@ fn print_inspection(found: &plugin::Inspection, json: bool) -> Result<Verdict> {
 fn inspect_table(outcome: Outcome, pipeline: &PipelineArg, json: bool) -> Result<Verdict> {
     let runtime = open::runtime()?;
     let config = Config::load(&pipeline.config)?;
-    let sink = match outcome {
-        Outcome::Valid => &config.sinks.valid,
-        Outcome::Error => &config.sinks.error,
-        Outcome::Dlq => &config.sinks.dlq,
-    };
-    let SinkKind::Delta(location) = &sink.kind else {
-        return Err(Error::Config(format!("sink `{outcome}` is no table")));
+    let Some(location) = config.table(outcome) else {
+        return Err(Error::Config(format!("sink `{outcome}` is no table of {}", pipeline.config.display())));
     };
     let (counts, described) = runtime.block_on(async {
         let table = look::open(location, store::open(location)?.0).await?;
@@ -194,6 +189,8 @@ fn entry_line(n: u64, entry: &Entry) -> String {
         Kind::Adopt => "adopt",
         Kind::Reset => "reset",
         Kind::Activate => "activate",
+        Kind::Decision => "decision",
+        Kind::Expire => "expire",
         Kind::Sweep => "sweep",
         Kind::Replay => "replay",
     };
@@ -201,23 +198,33 @@ fn entry_line(n: u64, entry: &Entry) -> String {
     let ranges: Vec<String> = entry.ranges.iter().map(|r| format!("{} [{}, {})", r.partition, r.from, r.to)).collect();
     let what = match ranges.len() {
         _ if entry.replay.is_some() => replayed(entry),
+        0 if !entry.expired.is_empty() => format!("{} leave staging", windows(entry.expired.len())),
+        0 if entry.decision.is_some() => {
+            let decision = entry.decision.iter();
+            decision.map(|of| format!("window {}: {}", of.window, of.verdict)).collect()
+        }
         0 if !entry.swept.is_empty() => format!("files of {} that never came", entries(entry.swept.len())),
         0 => entry.tables.keys().map(|outcome| format!("{outcome} is bound")).collect::<Vec<_>>().join(", "),
         1..=4 => ranges.join("  "),
         more => format!("{}  … and {} more", ranges[..3].join("  "), more - 3),
     };
+    let joined: String = entry.references.iter().map(|(name, version)| format!("  with {name} {version}")).collect();
     format!(
-        "{n:>6}  {at}  {kind:<6} {}  {:>9} records  {what}",
+        "{n:>6}  {at}  {kind:<6} {}  {:>9} records  {what}{joined}",
         short(&entry.generation),
         thousands(entry.counts.records)
     )
+}
+
+fn windows(n: usize) -> String {
+    if n == 1 { "1 window".into() } else { format!("{} windows", thousands(n as u64)) }
 }
 
 /// `of error WHERE page = 'main': valid 3, error 1, dlq 0`.
 fn replayed(entry: &Entry) -> String {
     let Some(replay) = &entry.replay else { return String::new() };
     let condition = replay.condition.as_ref().map(|sql| format!(" WHERE {sql}")).unwrap_or_default();
-    let counts = Outcome::ALL.map(|outcome| format!("{outcome} {}", thousands(entry.counts.of(outcome))));
+    let counts = Outcome::LAST.map(|outcome| format!("{outcome} {}", thousands(entry.counts.of(outcome))));
     format!("of {}{condition}: {}", replay.of, counts.join(", "))
 }
 

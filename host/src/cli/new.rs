@@ -2,11 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-
 use crate::error::Result;
-use crate::new::{self, Language, Name};
-use crate::plugin::Kind;
+use crate::new::{self, Kind, Language, Name};
 
 /// Begin a new rule or enricher, in a language of your choice.
 ///
@@ -19,7 +16,7 @@ sluice new rule no-future --lang python --script      rules/no-future.py, with n
 pub struct NewArgs {
     /// What it is for
     #[arg(value_enum)]
-    pub kind: NewKind,
+    pub kind: Kind,
     /// Its name: what must hold (a rule), or what it adds (an enricher); in lower case with dashes
     pub name: String,
     /// The language
@@ -33,21 +30,9 @@ pub struct NewArgs {
     pub path: Option<PathBuf>,
 }
 
-/// What a new plugin can be for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum NewKind {
-    /// judges rows
-    Rule,
-    /// adds columns
-    Enricher,
-}
-
 /// Runs the command.
 pub fn run(args: &NewArgs) -> Result<()> {
-    let kind = match args.kind {
-        NewKind::Rule => Kind::Rule,
-        NewKind::Enricher => Kind::Enricher,
-    };
+    let kind = args.kind;
     let name = Name::new(&args.name)?;
     if args.script {
         return script(kind, args, &name);

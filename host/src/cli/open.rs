@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 use crate::chain::Chain;
-use crate::config::{Config, SinkConfig, SinkKind};
+use crate::config::{Config, Location, SinkConfig, SinkKind};
 use crate::error::{Doing, Result};
 use crate::ledger::Ledger;
 use crate::outcome::Outcome;
@@ -47,11 +47,13 @@ pub fn follow(config: &Config, runtime: &Runtime) -> Result<Follow> {
 
 /// The sinks of a pipeline, in the order in which they follow the ledger.
 pub fn sinks(config: &Config) -> Result<Vec<Arc<dyn Sink>>> {
-    let sinks = &config.sinks;
-    [(Outcome::Valid, &sinks.valid), (Outcome::Error, &sinks.error), (Outcome::Dlq, &sinks.dlq)]
-        .into_iter()
-        .map(|(outcome, sink)| sink_of(config, outcome, sink))
-        .collect()
+    let own = config.sinks.each().map(|(outcome, sink)| sink_of(config, outcome, sink));
+    own.chain(config.derived().map(|(outcome, location)| derived(config, outcome, location))).collect()
+}
+
+fn derived(config: &Config, outcome: Outcome, location: &Location) -> Result<Arc<dyn Sink>> {
+    let (store, prefix) = store::open(location)?;
+    Ok(Arc::new(DeltaSink::new(outcome, location.clone(), store, prefix, Vec::new(), &config.name)))
 }
 
 fn sink_of(config: &Config, outcome: Outcome, sink: &SinkConfig) -> Result<Arc<dyn Sink>> {

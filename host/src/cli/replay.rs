@@ -84,12 +84,13 @@ fn text(request: &Request, generation: &str, replayed: &Replayed, paint: Paint) 
         (None, false) => "sent".to_owned(),
     };
     text += &line(counts.rows, &as_now);
-    for outcome in Outcome::ALL {
+    for outcome in Outcome::LAST {
         let name = format!("{:<5}", outcome.as_str());
         let name = match outcome {
             Outcome::Valid => paint.green(&name),
             Outcome::Error => paint.red(&name),
-            Outcome::Dlq => paint.yellow(&name),
+            Outcome::Dlq | Outcome::Staging => paint.yellow(&name),
+            Outcome::Derived(_) => name,
         };
         if counts.of(outcome) > 0 {
             text += &format!("      → {name} {:>11}\n", thousands(counts.of(outcome)));
@@ -97,6 +98,7 @@ fn text(request: &Request, generation: &str, replayed: &Replayed, paint: Paint) 
     }
     text += &line(replayed.unchanged, "stay: the same is said of them as before");
     text += &line(replayed.gone, "stay: no such row is made of their records any more");
+    text += &line(replayed.decided, "stay: the audit of their window put them there");
     text += &line(replayed.unasked, "stay: they cannot be judged again");
     for (name, reads) in &replayed.needs {
         let reads: Vec<&str> = reads.iter().map(|path| &**path).collect();
@@ -109,12 +111,12 @@ fn text(request: &Request, generation: &str, replayed: &Replayed, paint: Paint) 
 }
 
 fn json(request: &Request, generation: &str, replayed: &Replayed) -> String {
-    let Replayed { chosen, counts, unchanged, gone, unasked, needs, entry } = replayed;
+    let Replayed { chosen, counts, unchanged, gone, unasked, decided, needs, entry } = replayed;
     let needs: std::collections::BTreeMap<&str, Vec<&str>> =
         needs.iter().map(|(name, reads)| (&**name, reads.iter().map(|path| &**path).collect())).collect();
     serde_json::json!({
         "of": request.of, "where": request.condition, "dry_run": request.dry_run, "generation": generation,
-        "chosen": chosen, "sent": counts, "unchanged": unchanged, "gone": gone, "unasked": unasked, "needs": needs,
+        "chosen": chosen, "sent": counts, "unchanged": unchanged, "gone": gone, "unasked": unasked, "decided": decided, "needs": needs,
         "entry": entry,
     })
     .to_string()

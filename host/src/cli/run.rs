@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,13 +14,16 @@ use super::summary::Summary;
 use super::text::{Paint, plural, rate, thousands};
 use super::{Verdict, open};
 use crate::admin::{self, Host, SharedStatus};
+use crate::audit::auditor::{Auditor, Beside};
+use crate::audit::decide::Decided;
 use crate::chain::Chain;
 use crate::config::{EnrichConfig, PluginCode, PluginConfig, SourceKind};
 use crate::error::{Doing, Error, Result};
 use crate::generation::Generation;
-use crate::ledger::{Counts, apply};
+use crate::ledger::{Counts, Verdict as LedgerVerdict, apply};
+use crate::maintain::Upkeep;
 use crate::outcome::Outcome;
-use crate::pipeline::{Follow, Happening, Landed, Options, Pipeline, Ran, Stop};
+use crate::pipeline::{Follow, Happening, Landed, Options, Pipeline, Ran, Refreshed, Stop};
 use crate::record::TopicPartition;
 use crate::reload::{Reload, Reloaded};
 use crate::sink::{Applied, Sink};
@@ -48,6 +51,9 @@ pub struct RunArgs {
     /// Stop when the source has nothing more for now
     #[arg(long)]
     pub until_end: bool,
+    /// Decide over every window before the run ends, as if nothing more came: for topics; files do so with --until-end
+    #[arg(long)]
+    pub close_windows: bool,
     /// Exit with 1 when an outcome's share of this run's rows is above this, `error=1%`; may be given more than once
     #[arg(long, value_name = "OUTCOME=SHARE", value_parser = parse_fail_on)]
     pub fail_on: Vec<FailOn>,
@@ -93,18 +99,46 @@ pub struct Finished {
     pub chain: Arc<Chain>,
     /// what it did
     pub ran: Ran,
+    /// what became of windows, where there are any
+    pub decided: Option<Decisions>,
     /// how far each sink is
     pub applied: BTreeMap<Outcome, Applied>,
     /// the ledger's head
     pub head: u64,
 }
 
+/// What a run decided over windows.
+#[derive(Clone, Debug, Default)]
+pub struct Decisions {
+    /// windows; several empty intervals in a row are one
+    pub windows: u64,
+    /// windows that are held, all of them
+    pub held: u64,
+    /// what became of their rows
+    pub counts: Counts,
+    /// rows that wait in staging, all of them
+    pub waiting: u64,
+}
+
+impl Finished {
+    /// Where rows ended in this run: those that were judged and those that windows were decided over.
+    pub fn outcomes(&self) -> Counts {
+        let mut counts = self.ran.counts.clone();
+        if let Some(decided) = &self.decided {
+            let staged = counts.outcomes.remove(&Outcome::Staging).unwrap_or(0);
+            counts.rows -= staged;
+            counts.add(&decided.counts);
+        }
+        counts
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &RunArgs) -> Result<Verdict> {
     let options = Options { until_end: args.until_end, workers: workers(args.workers) };
     let screen = if args.json { Screen::Json } else { Screen::Text(Paint::stdout()) };
-    let finished = pipeline(&args.file, &options, screen)?;
-    let counts = &finished.ran.counts;
+    let finished = pipeline(&args.file, &options, args.close_windows, screen)?;
+    let counts = &finished.outcomes();
     let broken: Vec<_> = args.fail_on.iter().filter(|limit| limit.is_broken_by(counts)).collect();
     for limit in &broken {
         let n = counts.of(limit.outcome);
@@ -136,11 +170,14 @@ pub enum Screen {
 }
 
 /// Runs the pipeline of a file: what `sluice run` and `sluice demo` share.
-pub fn pipeline(file: &std::path::Path, options: &Options, screen: Screen) -> Result<Finished> {
+pub fn pipeline(file: &std::path::Path, options: &Options, close_windows: bool, screen: Screen) -> Result<Finished> {
     let runtime = open::runtime()?;
     let stop = Stop::default();
-    watch_signals(&runtime, stop.clone())?;
+    let interrupted = watch_signals(&runtime, stop.clone())?;
     let chain = open::chain(file)?;
+    if close_windows && chain.config.audit.is_none() {
+        return Err(Error::Config("`--close-windows` has no use: there is no `[audit]` in the pipeline file".into()));
+    }
     // before anything is written: a run that cannot be watched as it should be does not start
     let endpoint = match screen {
         Screen::Text(_) | Screen::Json => http::bind(&chain.config.metrics)?,
@@ -179,19 +216,58 @@ pub fn pipeline(file: &std::path::Path, options: &Options, screen: Screen) -> Re
         Reload::watch(chain.clone(), &written, follow.clone(), pipeline.swap(), stop.clone(), metrics.clone(), tell)
     });
     let reload = reload.transpose()?;
+    let upkeep = chain
+        .config
+        .upkeep
+        .map(|every| Upkeep::begin(chain.config.clone(), every, runtime.handle().clone(), stop.clone()));
+    let upkeep = upkeep.transpose()?;
+    let underway = Arc::new(pipeline.underway());
+    let decisions = Arc::new(Mutex::new(Decisions::default()));
+    let tell = {
+        let (bar, decisions) = (watch.bar.clone(), decisions.clone());
+        move |decided: &Decided| {
+            metrics.decided(decided.decision.verdict, &decided.counts);
+            decisions.lock().unwrap_or_else(PoisonError::into_inner).take(decided);
+            bar.suspend(|| tell_decided(decided, screen));
+        }
+    };
+    let is_audited = chain.config.audit.is_some();
+    let audit = is_audited.then(|| Beside::watch(chain.clone(), underway.clone(), stop.clone(), tell.clone()));
+    let audit = audit.transpose()?;
     let ran = pipeline.run(&mut *source, options, &mut |happening| watch.see(happening));
     stop.stop();
     if let Some(reload) = reload {
         reload.join();
     }
-    watch.bar.finish_and_clear();
+    if let Some(upkeep) = upkeep {
+        upkeep.join();
+    }
+    audit.map(Beside::join).transpose()?;
     let ran = ran?;
+    if let Some(error) = underway.trouble() {
+        return Err(error);
+    }
+    if is_audited && !interrupted.load(Ordering::SeqCst) {
+        // files are read to their end, a topic has none
+        let is_bounded = !matches!(chain.config.source.kind, SourceKind::Kafka(_));
+        let ended = close_windows || (options.until_end && is_bounded);
+        let chain = underway.changed().unwrap_or_else(|| chain.clone());
+        Auditor::new(chain, follow.clone())?.all(ended, Some(&underway), &mut tell.clone())?;
+    }
+    watch.bar.finish_and_clear();
     let (head, applied) = runtime.block_on(async {
         let head = follow.ledger.head().await?;
         Ok::<_, Error>((head, apply::apply_all(&follow.sinks, &follow.ledger, head).await?))
     })?;
     drop((serving, admin));
-    let finished = Finished { chain, ran, applied, head };
+    let decided = is_audited.then(|| {
+        let mut decided = decisions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fold = follow.fold()?;
+        decided.waiting = fold.totals.of(Outcome::Staging);
+        decided.held = fold.windows.values().filter(|waiting| waiting.held.is_some()).count() as u64;
+        Ok::<_, Error>(decided)
+    });
+    let finished = Finished { chain, ran, decided: decided.transpose()?, applied, head };
     watch.end(&finished);
     Ok(finished)
 }
@@ -233,21 +309,71 @@ fn source(chain: &Chain) -> Result<Reading> {
 }
 
 /// The first signal flushes and stops; the second ends the process at once, which loses nothing either.
-fn watch_signals(runtime: &Runtime, stop: Stop) -> Result<()> {
+pub(super) fn watch_signals(runtime: &Runtime, stop: Stop) -> Result<Arc<AtomicBool>> {
     use tokio::signal::unix::{SignalKind, signal};
     let _inside = runtime.enter();
     let watched = |kind| signal(kind).doing(|| "cannot watch signals".into());
     let (mut int, mut term) = (watched(SignalKind::interrupt())?, watched(SignalKind::terminate())?);
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let heard = interrupted.clone();
     runtime.spawn(async move {
         for last in [false, true] {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
             if last {
                 std::process::exit(130);
             }
+            heard.store(true, Ordering::SeqCst);
             stop.stop();
         }
     });
-    Ok(())
+    Ok(interrupted)
+}
+
+impl Decisions {
+    fn take(&mut self, decided: &Decided) {
+        self.windows += 1;
+        self.counts.add(&decided.counts);
+    }
+}
+
+/// A decision, as it is shown while a pipeline runs.
+pub(super) fn tell_decided(decided: &Decided, screen: Screen) {
+    match screen {
+        Screen::Text(paint) => say(&decided_line(decided, paint)),
+        Screen::Json => say(&decided_json(decided).to_string()),
+        Screen::Bar => {}
+    }
+}
+
+/// `21:03:15 window 2026-11-20T21:00:00Z  publish  valid 48  error 1  entry 413`.
+pub(super) fn decided_line(decided: &Decided, paint: Paint) -> String {
+    let Decided { entry, decision, counts, .. } = decided;
+    let verdict = match decision.verdict {
+        LedgerVerdict::Publish => paint.green("publish"),
+        LedgerVerdict::Hold => paint.yellow("hold"),
+        LedgerVerdict::Reject => paint.red("reject"),
+    };
+    let rows = match decision.verdict {
+        LedgerVerdict::Hold => format!("{} wait", thousands(decision.rows)),
+        LedgerVerdict::Publish | LedgerVerdict::Reject => {
+            let of = |outcome| thousands(counts.of(outcome));
+            format!("valid {}  error {}", of(Outcome::Valid), of(Outcome::Error))
+        }
+    };
+    let empty = match decision.intervals {
+        1 => String::new(),
+        n => format!(" and {} more without rows", thousands(n - 1)),
+    };
+    let why: Vec<String> = decision.objections.iter().map(|o| format!("\n  {}  {}", o.code, o.detail)).collect();
+    let at = chrono::Local::now().format("%H:%M:%S");
+    format!("{at} window {}{empty}  {verdict}  {rows}  entry {entry}{}", decision.window, why.concat())
+}
+
+/// The same for scripts.
+pub(super) fn decided_json(decided: &Decided) -> serde_json::Value {
+    let Decided { entry, decision, counts, took } = decided;
+    let (seconds, window) = (took.as_secs_f64(), decision.window.key());
+    serde_json::json!({ "entry": entry, "window": window, "decision": decision, "counts": counts, "seconds": seconds })
 }
 
 /// A line on standard output; a run goes on when nobody reads it any more.
@@ -325,6 +451,11 @@ impl Watch {
                     Screen::Bar => {}
                 }
             }
+            Happening::Refreshed(refreshed) => match self.screen {
+                Screen::Text(_) => self.bar.suspend(|| say(&refreshed_line(refreshed))),
+                Screen::Json => say(&refreshed_json(refreshed)),
+                Screen::Bar => {}
+            },
             Happening::Dropped => {
                 tracing::warn!("another process moved a position; an entry was dropped, its records are judged again");
             }
@@ -384,8 +515,8 @@ fn rules(chain: &Chain) -> String {
         names.push(format!("expect ({})", chain.config.expect.len()));
     }
     let enrichers = chain.config.enrich.iter().filter_map(|enricher| match enricher {
-        EnrichConfig::Sql { .. } => None,
-        EnrichConfig::Plugin(plugin) => Some(plugin),
+        EnrichConfig::Sql { .. } | EnrichConfig::Reference(_) => None,
+        EnrichConfig::Plugin(plugin) => Some(&**plugin),
     });
     let configs: Vec<_> = enrichers.chain(&chain.config.rules).collect();
     names.extend(chain.plugins().map(|plugin| {
@@ -448,8 +579,36 @@ fn entry_line(landed: &Landed, since: Duration, lag: Option<u64>, width: Option<
     let skipped = if counts.skipped > 0 { format!("  skipped {}", thousands(counts.skipped)) } else { String::new() };
     let lag = lag.map_or_else(String::new, |lag| format!("  lag {}", thousands(lag)));
     let end = format!("{}{}{skipped}{lag}", of(Outcome::Error), of(Outcome::Dlq));
-    let line = format!("{start}{}{end}", of(Outcome::Valid));
+    let first = if counts.outcomes.contains_key(&Outcome::Staging) { Outcome::Staging } else { Outcome::Valid };
+    let line = format!("{start}{}{end}", of(first));
     if width.is_some_and(|width| line.chars().count() > width) { format!("{start}{end}") } else { line }
+}
+
+/// `21:03:40 reference   devices 3 → 4: 6 rows, from the next entry on`.
+fn refreshed_line(refreshed: &Refreshed) -> String {
+    let Refreshed { name, from, result, .. } = refreshed;
+    let now = chrono::Local::now().format("%H:%M:%S");
+    match result {
+        Ok((version, rows)) => {
+            let rows = plural(*rows as u64, "row");
+            format!("{now} reference   {name} {from} → {version}: {rows}, from the next entry on")
+        }
+        Err(error) => format!("{now} reference   {name} stays at {from}: {}", error.sentence()),
+    }
+}
+
+fn refreshed_json(refreshed: &Refreshed) -> String {
+    let Refreshed { name, from, result, took } = refreshed;
+    let seconds = took.as_secs_f64();
+    match result {
+        Ok((version, rows)) => {
+            serde_json::json!({ "reference": &**name, "version": version, "rows": rows, "seconds": seconds })
+        }
+        Err(error) => {
+            serde_json::json!({ "reference": &**name, "version": from, "error": error.sentence() })
+        }
+    }
+    .to_string()
 }
 
 fn entry_json(landed: &Landed, lag: u64) -> String {
@@ -459,11 +618,12 @@ fn entry_json(landed: &Landed, lag: u64) -> String {
 
 fn end_line(finished: &Finished) -> String {
     let counts = &finished.ran.counts;
+    let first = if finished.decided.is_some() { Outcome::Staging } else { Outcome::Valid };
     let mut line = format!(
-        "stopped at entry {} · {} consumed = {} valid + {} error + {} dlq + {} skipped",
+        "stopped at entry {} · {} consumed = {} {first} + {} error + {} dlq + {} skipped",
         finished.head,
         thousands(counts.records),
-        thousands(counts.of(Outcome::Valid)),
+        thousands(counts.of(first)),
         thousands(counts.of(Outcome::Error)),
         thousands(counts.of(Outcome::Dlq)),
         thousands(counts.skipped),
@@ -472,13 +632,29 @@ fn end_line(finished: &Finished) -> String {
         line +=
             &format!(" ({} made {})", plural(counts.records - counts.skipped, "record"), plural(counts.rows, "row"));
     }
+    if let Some(decided) = &finished.decided {
+        let of = |outcome| thousands(decided.counts.of(outcome));
+        let windows = plural(decided.windows, "window");
+        line += &format!("\n{windows} decided: {} valid, {} error", of(Outcome::Valid), of(Outcome::Error));
+        if decided.waiting > 0 || decided.held > 0 {
+            line += &format!(" · {} wait in staging", plural(decided.waiting, "row"));
+        }
+        if decided.held > 0 {
+            line += &format!(", {} held: `sluice audit list`", plural(decided.held, "window"));
+        }
+    }
     line
 }
 
 fn end_json(finished: &Finished) -> String {
     let Finished { ran, head, .. } = finished;
     let Ran { entries, generation, counts, .. } = ran;
-    serde_json::json!({ "head": head, "entries": entries, "generation": generation, "counts": counts }).to_string()
+    let mut end = serde_json::json!({ "head": head, "entries": entries, "generation": generation, "counts": counts });
+    if let Some(decided) = &finished.decided {
+        let Decisions { windows, held, counts, waiting } = decided;
+        end["decided"] = serde_json::json!({ "windows": windows, "held": held, "counts": counts, "waiting": waiting });
+    }
+    end.to_string()
 }
 
 #[cfg(test)]

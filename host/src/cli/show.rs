@@ -7,7 +7,7 @@ use datafusion::execution::SendableRecordBatchStream;
 
 use super::text::{bytes, plural, share, thousands};
 use super::{PipelineArg, Verdict, open};
-use crate::config::{Config, SinkKind};
+use crate::config::Config;
 use crate::error::{Doing, Error, Result};
 use crate::outcome::Outcome;
 use crate::sink::look::{self, Counts};
@@ -24,10 +24,10 @@ sluice show error               counts and the first rows\n  \
 sluice show dlq --rows 100 --json\n  \
 sluice show --sql 'SELECT reason, count(*) FROM dlq GROUP BY reason'")]
 pub struct ShowArgs {
-    /// valid, error or dlq; all of them without it
+    /// valid, error, dlq or derive/NAME; all of them without it
     #[arg(value_name = "SINK", value_parser = super::inspect::parse_outcome)]
     pub sink: Option<Outcome>,
-    /// A query over the tables `valid`, `error` and `dlq`
+    /// A query over the tables `valid`, `error` and `dlq`, and derived tables by their names
     #[arg(long, value_name = "QUERY", conflicts_with_all = ["sink", "rows"])]
     pub sql: Option<String>,
     /// Rows to show [default: 10]
@@ -77,20 +77,14 @@ struct Tables {
 impl Tables {
     async fn open(config: &Config) -> Result<Self> {
         let (mut places, mut found) = (BTreeMap::new(), BTreeMap::new());
-        let sinks = &config.sinks;
-        for (outcome, sink) in
-            [(Outcome::Valid, &sinks.valid), (Outcome::Error, &sinks.error), (Outcome::Dlq, &sinks.dlq)]
-        {
-            let place = match &sink.kind {
-                SinkKind::Delta(location) => {
-                    if let Some(table) = look::open(location, store::open(location)?.0).await? {
-                        found.insert(outcome, table);
-                    }
-                    Some(location.written.clone())
-                }
-                SinkKind::Stdout => None,
-            };
-            places.insert(outcome, place);
+        for (outcome, location) in config.tables() {
+            if let Some(table) = look::open(location, store::open(location)?.0).await? {
+                found.insert(outcome, table);
+            }
+            places.insert(outcome, Some(location.written.clone()));
+        }
+        for (outcome, _) in config.sinks.each() {
+            places.entry(outcome).or_insert(None);
         }
         Ok(Tables { places, found: tables::Tables::of(found).await? })
     }
@@ -123,9 +117,10 @@ impl Tables {
     }
 
     async fn one(&self, outcome: Outcome, args: &ShowArgs, out: &mut impl Write) -> Result<()> {
-        let place = match &self.places[&outcome] {
-            Some(place) => place,
-            None => {
+        let place = match self.places.get(&outcome) {
+            Some(Some(place)) => place,
+            None => return Err(Error::Config(format!("the pipeline has no sink `{outcome}`"))),
+            Some(None) => {
                 return Err(Error::Config(format!("sink `{outcome}` is standard output: there is no table to show")));
             }
         };

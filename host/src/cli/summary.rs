@@ -8,6 +8,8 @@ use std::fmt::Write;
 use super::explain::place;
 use super::run::Finished;
 use super::text::{share, thousands};
+use crate::audit::decide::OPERATOR;
+use crate::audit::{AHEAD, DUPLICATE, LATE, RULE};
 use crate::chain::Chain;
 use crate::config::{SinkConfig, SinkKind};
 use crate::outcome::Outcome;
@@ -55,17 +57,18 @@ impl Summary {
     /// The numbers of a run. `reconciled` is what `sluice reconcile` says, if someone asked.
     pub fn of(finished: &Finished, reconciled: Option<String>) -> Summary {
         let Finished { chain, ran, applied, .. } = finished;
-        let sinks = &chain.config.sinks;
-        let line = |outcome, sink: &SinkConfig| OutcomeLine {
+        let counts = finished.outcomes();
+        let waiting = finished.decided.as_ref().map_or(0, |decided| decided.waiting);
+        let line = |(outcome, sink): (Outcome, &SinkConfig)| OutcomeLine {
             outcome,
-            rows: ran.counts.of(outcome),
+            rows: if outcome == Outcome::Staging { waiting } else { counts.of(outcome) },
             table: match &sink.kind {
                 SinkKind::Delta(location) => location.written.clone(),
                 SinkKind::Stdout => "standard output".to_owned(),
             },
             version: applied.get(&outcome).and_then(|applied| applied.version),
         };
-        let mut why = findings(chain, &ran.counts.findings, &ran.counts.unknown);
+        let mut why = findings(chain, &counts.findings, &counts.unknown);
         why.extend(ran.counts.dead.iter().map(|(code, rows)| Why {
             code: code.clone(),
             rows: *rows,
@@ -76,11 +79,7 @@ impl Summary {
             }),
         }));
         Summary {
-            outcomes: vec![
-                line(Outcome::Valid, &sinks.valid),
-                line(Outcome::Error, &sinks.error),
-                line(Outcome::Dlq, &sinks.dlq),
-            ],
+            outcomes: chain.config.sinks.each().map(line).collect(),
             skipped: ran.counts.skipped,
             reconciled,
             why,
@@ -155,6 +154,16 @@ fn findings(chain: &Chain, findings: &Counts, unknown: &Counts) -> Vec<Why> {
     for step in &chain.parts.rules {
         for code in step.plugin.codes() {
             add(format!("{}/{}", step.plugin.name(), code.code), &code.help);
+        }
+    }
+    if let Some(audit) = &chain.config.audit {
+        let unique: Vec<&str> = audit.unique.iter().map(|path| &*path.text).collect();
+        add(format!("{RULE}/{LATE}"), "its window was decided before it came");
+        add(format!("{RULE}/{AHEAD}"), "its event time is too far ahead to be used");
+        add(format!("{RULE}/{DUPLICATE}"), &format!("a later copy of ({})", unique.join(", ")));
+        add(format!("{RULE}/{OPERATOR}"), "its window was rejected by hand");
+        for expectation in &audit.expect {
+            add(format!("{RULE}/{}", expectation.name), &expectation.sql.text);
         }
     }
     why

@@ -120,7 +120,7 @@ impl State<'_> {
                         self.held.push_back(line.text(self.chain, self.paint));
                     }
                 }
-                Outcome::Valid | Outcome::Error | Outcome::Dlq => {
+                Outcome::Valid | Outcome::Error | Outcome::Dlq | Outcome::Staging | Outcome::Derived(_) => {
                     if self.shown >= self.args.limit && !self.args.json {
                         self.hidden += 1;
                         continue;
@@ -220,7 +220,8 @@ impl Line<'_> {
         let name = match outcome {
             Outcome::Valid => paint.green(&name),
             Outcome::Error => paint.red(&name),
-            Outcome::Dlq => paint.yellow(&name),
+            Outcome::Dlq | Outcome::Staging => paint.yellow(&name),
+            Outcome::Derived(_) => name,
         };
         let mut text = format!("{:<24}  {name}", self.coordinates());
         match &self.what {

@@ -74,6 +74,7 @@ pub(crate) fn judged(rows: &[(i64, u32, Fate)]) -> Judged {
         findings,
         dead,
         counts: Counts { records: records as u64, ..Counts::default() },
+        windows: None,
     }
 }
 

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::{CommitConfig, Limits, MaxFailures, OnFailure, StartPoint, UnknownFields};
+use super::{CommitConfig, Limits, MaxFailures, OnFail, OnFailure, StartPoint, UnknownFields};
+use crate::reference::OnDuplicate;
 
 /// Five seconds keep tables fresh; below that, small commits dominate everything else. 500,000 records make files of a
 /// size that readers like and are a second or two of work. 256 MiB bound what a crash has to read again, and the memory
@@ -30,9 +31,22 @@ pub const MECHANISM: &str = "PLAIN";
 /// Rows of a table can be led back to their records unless the user gives that up.
 pub const PROVENANCE: bool = true;
 
+/// A key that comes twice would silently double rows, or pick one; a person decides which is right.
+pub const ON_DUPLICATE: OnDuplicate = OnDuplicate::Error;
+
+/// Reference tables change rarely, and looking for a new version costs a listing; who changed one need not wait, since
+/// `sluice reference refresh` says so at once.
+pub const REFRESH: Duration = Duration::from_secs(60);
+
 /// Where metrics are served, on loopback, so that nobody else reads them unasked; where another process has the port, the
 /// next free one. No well-known exporter of this number runs beside a stream processor by default.
 pub const METRICS_PORT: u16 = 9187;
+
+/// Often enough that no reader opens more than some hundred files of a table that gets some every five seconds.
+pub const UPKEEP: Duration = Duration::from_secs(10 * 60);
+
+/// Longer than any entry takes to be written; being wrong costs that process its entry, and no record.
+pub const ORPHANS: Duration = Duration::from_secs(60 * 60);
 
 /// Limits of one plugin.
 pub const LIMITS: Limits = Limits {
@@ -68,3 +82,18 @@ pub const MAX_FAILURES: MaxFailures = MaxFailures { count: 10, within: Duration:
 
 /// A broken plugin judges nobody: better no rows than unjudged ones. Nothing is lost, the records stay where they are.
 pub const ON_FAILURE: OnFailure = OnFailure::Stop;
+
+/// Producers and brokers reorder records by seconds; a minute covers that and keeps decisions prompt.
+pub const LATENESS: Duration = Duration::from_secs(60);
+
+/// A partition that is silent for a minute has nothing more to say for now; others should not wait for it longer.
+pub const IDLE: Duration = Duration::from_secs(60);
+
+/// Clocks differ by minutes at worst, time zones that were forgotten by hours: an hour ahead is a mistake, not an event.
+pub const MAX_AHEAD: Duration = Duration::from_secs(3_600);
+
+/// A window that fails is an error as a row that fails is; nobody has to wait for a person.
+pub const ON_FAIL: OnFail = OnFail::Reject;
+
+/// A week, to look again at what was decided over a long weekend; each row is stored twice for as long.
+pub const KEEP_STAGED: Duration = Duration::from_secs(7 * 86_400);

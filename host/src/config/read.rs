@@ -10,14 +10,15 @@ use super::section::{Kind, Reader, Section};
 use super::suggest::did_you_mean;
 use super::{
     AdminConfig, CommitConfig, Config, EnrichConfig, Expectation, Judges, Limits, Listen, Mistakes, Place,
-    PluginConfig, Sql, defaults, expand, sink, source,
+    PluginConfig, ReferenceConfig, SourceKind, Sql, UpkeepConfig, Window, audit, defaults, expand, reference, sink,
+    source,
 };
 use crate::outcome::{Outcome, Severity};
 use crate::schema::{NAME_HELP, RESERVED, Schema, is_column_name};
 use crate::shadow::Rules;
 
 /// Sections that are specified and not built yet.
-const LATER: [&str; 7] = ["registry", "postgres", "audit", "auditor", "reference", "derive", "upkeep"];
+const LATER: [&str; 2] = ["registry", "postgres"];
 
 /// Reads a pipeline. `None`, or mistakes in the reader, or both, where it is not one.
 pub(super) fn pipeline(
@@ -61,7 +62,9 @@ pub(super) fn pipeline(
     let limits_section = root.section(r, "limits");
     let limits = plugin::limits(r, limits_section, &defaults::LIMITS);
     let mut plugins = Names::default();
-    let enrich = enrichers(r, &mut root, &limits, &mut plugins, schema.as_ref().map(|(schema, ..)| &**schema));
+    let references = reference::references(r, &mut root);
+    let declared = schema.as_ref().map(|(schema, ..)| &**schema);
+    let enrich = enrichers(r, &mut root, &limits, &mut plugins, declared, &references);
     let mut expect = expectations(r, &mut root);
     if let Some((schema, file, _)) = &schema {
         constraints(r, schema, file, &mut expect);
@@ -73,12 +76,24 @@ pub(super) fn pipeline(
         .and_then(|value| r.section("sink".into(), value))
         .map(|section| sink::sinks(r, section))
         .unwrap_or_default();
-    sink::apart(r, &root, state.as_ref(), &sinks);
+    let derives = reference::derives(r, &mut root);
+    sink::apart(r, &root, state.as_ref(), &sinks, &derives);
 
+    let event_time = schema.as_ref().and_then(|(.., time)| time.as_deref());
+    let audit = audit::audit(r, &mut root, event_time, &limits, &mut plugins);
+    audit::staged(r, &root, audit.is_some(), sinks.has_staging());
+    if let (Some(audit), Some(source)) = (&audit, &source)
+        && audit.window == Window::File
+        && !matches!(source.kind, SourceKind::Files(_))
+    {
+        let help = "`\"15m\"` of event time, or `\"50000 rows\"` of a partition";
+        r.mistake(root.key_span("audit"), "a window of a file needs files as the source", "", help);
+    }
     let commit = root.section(r, "commit").map_or(defaults::COMMIT, |section| commit(r, section));
     let mask = mask(r, &mut root);
     let metrics = metrics(r, &mut root);
     let admin = admin(r, &mut root);
+    let upkeep = upkeep(r, &mut root, &commit);
     let shadow = shadow(r, &mut root);
     root.later(r, &LATER);
     root.finish(r);
@@ -86,9 +101,20 @@ pub(super) fn pipeline(
     let (schema, _, event_time) = schema?;
     let enrich = enrich?;
     let skip = source.as_ref().and_then(|source| source.skip.as_ref());
-    let judges = Judges { schema: &schema, skip, enrich: &enrich, expect: &expect, rules: &rules };
-    further(&judges, &mut r.mistakes);
     let partitions = sinks.partitions.clone();
+    let sinks = sinks.complete();
+    let judges = Judges {
+        schema: &schema,
+        skip,
+        references: &references,
+        enrich: &enrich,
+        expect: &expect,
+        rules: &rules,
+        audit: audit.as_ref(),
+        derives: &derives,
+        sinks: sinks.as_ref(),
+    };
+    further(&judges, &mut r.mistakes);
     let mut config = Config {
         file: r.file.as_ref().into(),
         base: r.base.clone(),
@@ -97,14 +123,18 @@ pub(super) fn pipeline(
         source: source?,
         schema,
         event_time,
+        references,
         enrich,
         expect,
         rules,
-        sinks: sinks.complete()?,
+        sinks: sinks?,
+        audit,
+        derives,
         commit,
         mask: Vec::new(),
         metrics,
         admin,
+        upkeep,
         shadow,
         sources: r.mistakes.sources().clone(),
     };
@@ -181,7 +211,12 @@ fn enrichers(
     limits: &Limits,
     names: &mut Names,
     schema: Option<&Schema>,
+    references: &[ReferenceConfig],
 ) -> Option<Vec<EnrichConfig>> {
+    // one that could not be read was reported
+    let written = root.table.get("reference").and_then(|value| value.get_ref().as_table());
+    let is_written = |name: &str| written.is_some_and(|table| table.contains_key(name));
+    let references = reference::Known { references, is_written: &is_written };
     let Some(value) = root.value("enrich") else { return Some(Vec::new()) };
     let Some(array) = value.get_ref().as_array() else {
         let help = "their order counts: write `[[enrich]]` for each";
@@ -198,7 +233,7 @@ fn enrichers(
         .enumerate()
         .map(|(index, element)| {
             let section = r.section("enrich".into(), element)?;
-            enricher(r, section, index, limits, names, &mut columns)
+            enricher(r, section, index, limits, (names, &mut columns), references)
         })
         .collect();
     all.into_iter().collect()
@@ -209,17 +244,16 @@ fn enricher(
     mut section: Section<'_>,
     index: usize,
     limits: &Limits,
-    names: &mut Names,
-    taken: &mut Names,
+    (names, taken): (&mut Names, &mut Names),
+    references: reference::Known<'_>,
 ) -> Option<EnrichConfig> {
     let name = section.text(r, "name");
     let given = name.as_ref().map_or_else(|| format!("enrich-{}", index + 1), |name| name.value.clone());
     let span = name.map_or(section.span.clone(), |name| name.place.span);
     let named = check_name(r, span.clone(), "an enricher", &given)
         && names.take(r, span, &given, "an enricher has it".to_owned());
-    match section.kind(r, "an enricher", &["sql", "wasm", "js", "python", "builtin"], &["reference"]) {
+    match section.kind(r, "an enricher", &["sql", "reference", "wasm", "js", "python", "builtin"], &[]) {
         Kind::Refused => {
-            // what belongs to a kind that is not available is not a mistake of its own
             section.ignore(&["on", "columns"]);
             let refused = plugin::plugin(r, &mut section, &given, Kind::Refused, limits);
             section.finish(r);
@@ -244,16 +278,20 @@ fn enricher(
             let columns = columns?;
             named.then(|| EnrichConfig::Sql { name: given.into(), columns })
         }
+        Kind::One("reference", value) => {
+            let reference = r.text("enrich.reference", value)?;
+            reference::join(r, section, &given, &reference, taken, references).filter(|_| named)
+        }
         kind @ Kind::One(..) => {
             let plugin = plugin::plugin(r, &mut section, &given, kind, limits);
             section.finish(r);
-            plugin.filter(|_| named).map(EnrichConfig::Plugin)
+            plugin.filter(|_| named).map(|plugin| EnrichConfig::Plugin(Box::new(plugin)))
         }
     }
 }
 
 /// Whether an enricher may add a column of this name.
-fn legal_column(r: &mut Reader<'_>, span: std::ops::Range<usize>, name: &str) -> bool {
+pub(super) fn legal_column(r: &mut Reader<'_>, span: std::ops::Range<usize>, name: &str) -> bool {
     let help = if RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
         "every row has a column of that name"
     } else if !is_column_name(name) {
@@ -376,6 +414,20 @@ fn is_address(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
+/// `[upkeep] every`, `older_than`
+fn upkeep(r: &mut Reader<'_>, root: &mut Section<'_>, commit: &CommitConfig) -> Option<UpkeepConfig> {
+    let mut section = root.section(r, "upkeep")?;
+    let span = section.span.clone();
+    let every = section.duration(r, "every").unwrap_or(defaults::UPKEEP);
+    let older_than = section.duration(r, "older_than").unwrap_or(defaults::ORPHANS);
+    section.finish(r);
+    if older_than < commit.every * 2 {
+        let help = "an entry is open for up to `commit.every`, and its files must not be taken for orphans";
+        r.mistake(span, "`upkeep.older_than` is less than twice `commit.every`", "", help);
+    }
+    Some(UpkeepConfig { every, older_than })
+}
+
 /// `[admin] listen`, `token`
 fn admin(r: &mut Reader<'_>, root: &mut Section<'_>) -> Option<AdminConfig> {
     let mut section = root.section(r, "admin")?;
@@ -450,6 +502,7 @@ fn known_columns(
     for enricher in &config.enrich {
         match enricher {
             EnrichConfig::Sql { columns, .. } => added.extend(columns.iter().map(|(name, _)| name.as_str())),
+            EnrichConfig::Reference(join) => added.extend(join.columns.iter().map(|column| column.name.as_str())),
             EnrichConfig::Plugin(_) => return,
         }
     }
@@ -468,7 +521,7 @@ fn known_columns(
         let all = match outcome {
             Outcome::Valid => config.sinks.valid.columns.is_none(),
             Outcome::Error => config.sinks.error.columns.is_none(),
-            Outcome::Dlq => false,
+            Outcome::Dlq | Outcome::Staging | Outcome::Derived(_) => false,
         };
         used.extend(all.then_some((name.as_str(), place)));
     }

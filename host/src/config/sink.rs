@@ -6,7 +6,7 @@ use url::Url;
 
 use super::section::{Kind, Reader, Section, Text};
 use super::suggest::listed;
-use super::{Location, Place, SinkColumn, SinkConfig, SinkKind, SinksConfig, defaults};
+use super::{DeriveConfig, Location, Place, SinkColumn, SinkConfig, SinkKind, SinksConfig, defaults};
 use crate::outcome::Outcome;
 
 /// Columns that tables store beside the user's, unless `provenance = false`.
@@ -22,20 +22,25 @@ pub(super) struct Sinks {
     valid: Option<SinkConfig>,
     error: Option<SinkConfig>,
     dlq: Option<SinkConfig>,
+    staging: Option<SinkConfig>,
     /// every column of a `partition_by`, and where it stands
     pub partitions: Vec<(Outcome, String, Place)>,
 }
 
 impl Sinks {
-    /// All three, or nothing.
+    /// All three, and staging where it is named, or nothing.
     pub fn complete(self) -> Option<SinksConfig> {
-        Some(SinksConfig { valid: self.valid?, error: self.error?, dlq: self.dlq? })
+        Some(SinksConfig { valid: self.valid?, error: self.error?, dlq: self.dlq?, staging: self.staging })
+    }
+
+    /// Whether rows have a place to wait.
+    pub fn has_staging(&self) -> bool {
+        self.staging.is_some()
     }
 }
 
 /// `[sink]`
 pub(super) fn sinks(r: &mut Reader<'_>, mut section: Section<'_>) -> Sinks {
-    section.later(r, &["staging"]);
     let mut partitions = Vec::new();
     let mut read = |key: &'static str, outcome, why: &str| {
         section.required(key, why)?;
@@ -45,8 +50,36 @@ pub(super) fn sinks(r: &mut Reader<'_>, mut section: Section<'_>) -> Sinks {
     let valid = read("valid", Outcome::Valid, "for example `valid = { delta = \"lake/visits\" }`");
     let error = read("error", Outcome::Error, "rows that a rule refuses go there; nothing is ever dropped");
     let dlq = read("dlq", Outcome::Dlq, "records that nobody can judge go there; nothing is ever dropped");
+    let staging = section.section(r, "staging").and_then(|inner| staging(r, inner));
     section.finish(r);
-    Sinks { valid, error, dlq, partitions }
+    Sinks { valid, error, dlq, staging, partitions }
+}
+
+/// Where rows wait. All that can be chosen is the place: it holds every column, partitioned by window, so that a window is
+/// read and removed without touching another.
+fn staging(r: &mut Reader<'_>, mut section: Section<'_>) -> Option<SinkConfig> {
+    let location = match section.kind(r, "`sink.staging`", &["delta"], &["postgres"]) {
+        Kind::Refused => None,
+        Kind::One(key, value) => {
+            let text = r.expanded(&section.name(key), value);
+            text.and_then(|text| location(r, &text))
+        }
+    };
+    for key in ["columns", "provenance", "partition_by", "keep"].into_iter().filter(|key| section.has(key)) {
+        let help = match key {
+            "keep" => "`keep` of `[audit]` says how long published windows stay",
+            _ => "it holds every column, by window: leave it out",
+        };
+        r.mistake(section.key_span(key), format!("`{}` cannot be chosen", section.name(key)), "", help);
+    }
+    section.ignore(&["columns", "provenance", "partition_by", "keep"]);
+    section.finish(r);
+    Some(SinkConfig {
+        kind: SinkKind::Delta(location?),
+        columns: None,
+        provenance: true,
+        partition_by: vec![crate::schema::WINDOW.to_owned()],
+    })
 }
 
 fn sink(
@@ -132,7 +165,7 @@ fn columns(
 }
 
 /// `path`, or `path AS name`
-fn column(r: &mut Reader<'_>, text: &Text) -> Option<SinkColumn> {
+pub(super) fn column(r: &mut Reader<'_>, text: &Text) -> Option<SinkColumn> {
     let words: Vec<_> = text.value.split_whitespace().collect();
     let (path, name) = match words.as_slice() {
         [path] => (*path, *path),
@@ -196,21 +229,30 @@ fn normal(path: &Path) -> PathBuf {
 }
 
 /// Two tables in one folder, or one inside another, would destroy each other.
-pub(super) fn apart(r: &mut Reader<'_>, root: &Section<'_>, state: Option<&Location>, sinks: &Sinks) {
+pub(super) fn apart(
+    r: &mut Reader<'_>,
+    root: &Section<'_>,
+    state: Option<&Location>,
+    sinks: &Sinks,
+    derives: &[DeriveConfig],
+) {
     let mut places: Vec<(String, &Location)> = state.map(|state| ("state".to_owned(), state)).into_iter().collect();
-    for (name, sink) in [("valid", &sinks.valid), ("error", &sinks.error), ("dlq", &sinks.dlq)] {
+    for (name, sink) in
+        [("valid", &sinks.valid), ("error", &sinks.error), ("dlq", &sinks.dlq), ("staging", &sinks.staging)]
+    {
         match sink.as_ref().map(|sink| &sink.kind) {
             Some(SinkKind::Delta(location)) => places.push((format!("sink.{name}"), location)),
             Some(SinkKind::Stdout) | None => {}
         }
     }
+    places.extend(derives.iter().map(|derive| (format!("derive.{}", derive.name), &derive.location)));
     for (index, (name, location)) in places.iter().enumerate() {
         for (other_name, other) in &places[..index] {
             let (one, two) = (folder(&location.url), folder(&other.url));
             if one.starts_with(&two) || two.starts_with(&one) {
                 let span = name
-                    .strip_prefix("sink.")
-                    .and_then(|sink| root.table.get("sink")?.get_ref().as_table()?.get(sink))
+                    .split_once('.')
+                    .and_then(|(section, name)| root.table.get(section)?.get_ref().as_table()?.get(name))
                     .map_or(root.span.clone(), |value| value.span());
                 let title = format!("{} share a folder", listed(&[other_name, name], "and"));
                 let label = format!("`{}` and `{}`", other.written, location.written);

@@ -8,7 +8,7 @@ use crate::columns;
 use crate::schema::name::sql_name;
 
 /// The plain type in which values are stored, or `None` where there is none.
-pub(super) fn storable(found: &DataType) -> Option<DataType> {
+pub(crate) fn storable(found: &DataType) -> Option<DataType> {
     let inner = |field: &FieldRef| {
         Some(Arc::new(field.as_ref().clone().with_data_type(storable(field.data_type())?).with_nullable(true)))
     };
@@ -54,7 +54,7 @@ pub(super) fn storable(found: &DataType) -> Option<DataType> {
 }
 
 /// The type, as it reads on from "is".
-pub(super) fn described(data_type: &DataType) -> String {
+pub(crate) fn described(data_type: &DataType) -> String {
     match data_type {
         DataType::Null => "always null".to_owned(),
         other => sql_name(other),

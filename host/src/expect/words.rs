@@ -19,7 +19,7 @@ const LAYERS: &[&str] = &[
 ];
 
 /// An error in one line, in its own words.
-pub(super) fn of(error: &DataFusionError) -> String {
+pub(crate) fn of(error: &DataFusionError) -> String {
     let root = error.find_root().strip_backtrace();
     let mut text = root.lines().next().unwrap_or_default().trim();
     while let Some(rest) = LAYERS.iter().find_map(|layer| text.strip_prefix(layer)) {

@@ -39,6 +39,13 @@ impl Generation {
         if sql(old) != sql(new) {
             changes.push("SQL enrichers".into());
         }
+        if joins(old) != joins(new) {
+            changes.push("joins with reference tables".into());
+        }
+        for key in ["references", "derive"] {
+            let kind = if key == "derive" { "derive/" } else { "reference " };
+            compare(&entries(&old[key]), &entries(&new[key]), kind, &mut changes, |_, _| String::new());
+        }
         for key in ["skip", "max_record", "unknown_fields", "format"] {
             if old["source"][key] != new["source"][key] {
                 changes.push(format!("source.{key} {} → {}", text(&old["source"][key]), text(&new["source"][key])));
@@ -46,6 +53,18 @@ impl Generation {
         }
         if old["event_time"] != new["event_time"] {
             changes.push(format!("event_time {} → {}", text(&old["event_time"]), text(&new["event_time"])));
+        }
+        if old["audit"] != new["audit"] {
+            changes.push(match (old["audit"].is_object(), new["audit"].is_object()) {
+                (false, _) => "+ audit".to_owned(),
+                (true, false) => "- audit".to_owned(),
+                (true, true) => {
+                    let keys = new["audit"].as_object().into_iter().flatten();
+                    let keys = keys.filter(|(key, value)| old["audit"][*key] != **value);
+                    let keys: Vec<&str> = keys.map(|(key, _)| key.strip_suffix("_ns").unwrap_or(key)).collect();
+                    format!("audit ({})", keys.join(", "))
+                }
+            });
         }
         if changes.is_empty() && self.hash != before.hash {
             changes.push("the text of the schema, or the order of steps".into());
@@ -84,6 +103,15 @@ fn expectations(judgement: &Value) -> BTreeMap<String, &Value> {
 
 fn columns(judgement: &Value) -> BTreeMap<String, &Value> {
     named(judgement["schema"]["columns"].as_array().into_iter().flatten())
+}
+
+fn joins(judgement: &Value) -> Vec<&Value> {
+    let steps = judgement["enrich"].as_array().into_iter().flatten();
+    steps.filter(|step| step["reference"].is_string()).collect()
+}
+
+fn entries(value: &Value) -> BTreeMap<String, &Value> {
+    value.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value)).collect()
 }
 
 fn named<'v>(values: impl Iterator<Item = &'v Value>) -> BTreeMap<String, &'v Value> {

@@ -13,11 +13,13 @@ use serde_json::Value;
 
 use super::{Code, Generation, short};
 use crate::config::{
-    Config, EnrichConfig, Expectation, Limits, MaxFailures, OnFailure, Place, PluginCode, PluginConfig, Sql,
-    UnknownFields, Wasi, defaults,
+    AuditConfig, AuditExpectation, Config, DeriveConfig, EnrichConfig, Expectation, JoinConfig, Limits, MaxFailures,
+    Named, OnFail, OnFailure, Place, PluginCode, PluginConfig, ReferenceConfig, SinkColumn, Sql, UnknownFields, Wasi,
+    Window, defaults,
 };
 use crate::error::{Error, Result};
-use crate::outcome::Severity;
+use crate::outcome::{Outcome, Severity};
+use crate::reference::OnDuplicate;
 use crate::schema::Schema;
 use crate::script::{Language, Script};
 
@@ -30,6 +32,51 @@ struct Judgement {
     enrich: Vec<Enrich>,
     expect: Vec<Expect>,
     rules: BTreeMap<String, Component>,
+    #[serde(default)]
+    audit: Option<Audit>,
+    #[serde(default)]
+    references: BTreeMap<String, Binding>,
+    #[serde(default)]
+    derive: BTreeMap<String, Derived>,
+}
+
+#[derive(Deserialize)]
+struct Audit {
+    window: Windows,
+    lateness_ns: u64,
+    idle_ns: u64,
+    max_ahead_ns: u64,
+    unique: Vec<String>,
+    on_fail: String,
+    expect: BTreeMap<String, AuditExpect>,
+    auditors: BTreeMap<String, Component>,
+}
+
+#[derive(Deserialize)]
+struct AuditExpect {
+    sql: String,
+    on_fail: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Windows {
+    Time { time_ns: u64 },
+    Rows { rows: u64 },
+    Word(String),
+}
+
+#[derive(Deserialize)]
+struct Binding {
+    key: Vec<String>,
+    columns: Option<Vec<String>>,
+    on_duplicate: String,
+}
+
+#[derive(Deserialize)]
+struct Derived {
+    from: Outcome,
+    sql: String,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +95,7 @@ struct Source {
 #[serde(untagged)]
 enum Enrich {
     Sql { sql: Vec<Column> },
+    Reference { reference: String, on: BTreeMap<String, String>, columns: Vec<Joined> },
     Plugin(Box<Component>),
 }
 
@@ -55,6 +103,12 @@ enum Enrich {
 struct Column {
     name: String,
     sql: String,
+}
+
+#[derive(Deserialize)]
+struct Joined {
+    name: String,
+    column: String,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +173,7 @@ impl Generation {
         let file: Arc<str> = format!("generation {}", self.short()).into();
         let place = || Place { file: file.clone(), span: 0..0 };
         let sql = |text: String| Sql { text, place: place() };
+        let named = |name: String| Named { name, place: place() };
         let ddl = self.object(&judgement.schema.text)?;
         let ddl = std::str::from_utf8(ddl).map_err(|e| unreadable(e.to_string()))?;
         let schema = Schema::from_ddl(ddl, &file).map_err(|mistakes| unreadable(mistakes.to_string()))?;
@@ -137,13 +192,58 @@ impl Generation {
                     name: format!("enrich-{}", index + 1).into(),
                     columns: columns.into_iter().map(|column| (column.name, sql(column.sql))).collect(),
                 },
-                Enrich::Plugin(component) => EnrichConfig::Plugin(plugin(*component)?),
+                Enrich::Reference { reference, on, columns } => EnrichConfig::Reference(JoinConfig {
+                    name: format!("enrich-{}", index + 1).into(),
+                    reference: reference.into(),
+                    on: on.into_iter().map(|(key, path)| (key, named(path))).collect(),
+                    columns: columns
+                        .into_iter()
+                        .map(|joined| SinkColumn { name: joined.name, path: joined.column, place: place() })
+                        .collect(),
+                    place: place(),
+                }),
+                Enrich::Plugin(component) => EnrichConfig::Plugin(Box::new(plugin(*component)?)),
             });
         }
         let rules = judgement.rules.into_values().map(&mut plugin).collect::<Result<Vec<_>>>()?;
         let expectation =
             |e: Expect| Expectation { name: e.name.into(), sql: sql(e.sql), severity: e.severity, help: None };
+        let keep = today.audit.as_ref().map_or(defaults::KEEP_STAGED, |audit| audit.keep);
+        let audit = match judgement.audit {
+            None => None,
+            Some(mut audit) => {
+                let auditors = std::mem::take(&mut audit.auditors);
+                let auditors = auditors.into_values().map(&mut plugin).collect::<Result<Vec<_>>>()?;
+                Some(AuditConfig { auditors, ..audit.revive(keep, &sql).map_err(unreadable)? })
+            }
+        };
+        let mut references = Vec::new();
+        for (name, binding) in judgement.references {
+            let today = today.references.iter().find(|r| *r.name == *name).ok_or_else(|| {
+                unreadable(format!(
+                    "its rows are joined with `{name}`, and the pipeline file says no more where that is"
+                ))
+            })?;
+            let on_duplicate = OnDuplicate::parse(&binding.on_duplicate);
+            references.push(ReferenceConfig {
+                key: binding.key.into_iter().map(named).collect(),
+                columns: binding.columns.map(|columns| columns.into_iter().map(named).collect()),
+                on_duplicate: on_duplicate
+                    .ok_or_else(|| unreadable(format!("on_duplicate is `{}`", binding.on_duplicate)))?,
+                ..today.clone()
+            });
+        }
+        let mut derives = Vec::new();
+        for (name, derived) in judgement.derive {
+            let today = today.derives.iter().find(|d| *d.name == *name).ok_or_else(|| {
+                unreadable(format!("it fills the table `{name}`, and the pipeline file says no more where that is"))
+            })?;
+            derives.push(DeriveConfig { from: derived.from, sql: sql(derived.sql), ..today.clone() });
+        }
         let mut revived = Config {
+            audit,
+            references,
+            derives,
             schema: Arc::new(schema),
             event_time: judgement.event_time,
             enrich,
@@ -168,6 +268,36 @@ impl Generation {
     fn object(&self, digest: &str) -> Result<&Bytes> {
         self.objects.get(digest).ok_or_else(|| {
             Error::Host(format!("generation {} was loaded without object {}", self.short(), short(digest)))
+        })
+    }
+}
+
+impl Audit {
+    fn revive(self, keep: Duration, sql: &dyn Fn(String) -> Sql) -> Result<AuditConfig, String> {
+        let on_fail = |written: &str| match written {
+            "reject" => Ok(OnFail::Reject),
+            "hold" => Ok(OnFail::Hold),
+            other => Err(format!("on_fail is `{other}`")),
+        };
+        let mut expect = Vec::new();
+        for (name, e) in self.expect {
+            expect.push(AuditExpectation { name: name.into(), sql: sql(e.sql), on_fail: on_fail(&e.on_fail)? });
+        }
+        Ok(AuditConfig {
+            window: match self.window {
+                Windows::Time { time_ns } => Window::Time(Duration::from_nanos(time_ns)),
+                Windows::Rows { rows } => Window::Rows(rows),
+                Windows::Word(word) if word == "file" => Window::File,
+                Windows::Word(other) => return Err(format!("window is `{other}`")),
+            },
+            lateness: Duration::from_nanos(self.lateness_ns),
+            idle: Duration::from_nanos(self.idle_ns),
+            max_ahead: Duration::from_nanos(self.max_ahead_ns),
+            unique: self.unique.into_iter().map(sql).collect(),
+            on_fail: on_fail(&self.on_fail)?,
+            keep,
+            expect,
+            auditors: Vec::new(),
         })
     }
 }

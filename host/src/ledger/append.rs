@@ -15,6 +15,7 @@ use crate::record::TopicPartition;
 use crate::store::{failed, shown};
 
 use super::entry::{Entry, FORMAT, Kind};
+use super::window::Verdict;
 use super::{Ledger, Seen, seal};
 
 /// What became of an entry that was to be appended.
@@ -23,10 +24,11 @@ use super::{Ledger, Seen, seal};
 pub enum Appended {
     /// it is in the ledger, durably, under this number
     At(u64),
-    /// it is not, and never will be: these partitions no longer stand where it begins, another replay came first, or (of
-    /// an `activate`) another generation came into force meanwhile
+    /// it is not, and never will be: these partitions no longer stand where it begins, a window that it touches was decided
+    /// meanwhile, another replay came first, or (of an `activate`) another generation came into force meanwhile
     Moved {
-        /// what another process accounted for, or started, meanwhile; none for a replay
+        /// what another process accounted for, or started, meanwhile; empty where a window, a replay or another generation
+        /// is in the way
         partitions: Vec<TopicPartition>,
     },
 }
@@ -72,7 +74,8 @@ impl Ledger {
                 return Ok(Appended::At(n));
             }
             let partitions = seen.fold.moved(entry);
-            if !partitions.is_empty() || seen.fold.overtakes(entry) {
+            let fold = &seen.fold;
+            if !partitions.is_empty() || fold.overtakes(entry) || fold.outdated(entry).is_some() {
                 return Ok(Appended::Moved { partitions });
             }
             if seen.fold.overtook(entry) {
@@ -218,7 +221,23 @@ fn check(entry: &Entry) -> Result<()> {
             counts.records, counts.skipped, counts.rows
         ));
     }
-    if !matches!(entry.kind, Kind::Rows | Kind::Replay)
+    if (entry.kind == Kind::Decision) != entry.decision.is_some() {
+        return wrong("is a decision in one place only".to_owned());
+    }
+    if let Some(decision) = &entry.decision {
+        let made = match decision.verdict {
+            Verdict::Hold => 0,
+            Verdict::Publish | Verdict::Reject => decision.rows.saturating_sub(decision.missing),
+        };
+        if counts.records > 0 || counts.rows != made || counts.of(Outcome::Valid) + counts.of(Outcome::Error) != made {
+            return wrong(format!("decides over {} rows and counts {}", decision.rows, counts.rows));
+        }
+    }
+    let staged: u64 = entry.windows.iter().map(|staged| staged.rows).sum();
+    if staged != counts.of(Outcome::Staging) {
+        return wrong(format!("stages {} rows, but {staged} for its windows", counts.of(Outcome::Staging)));
+    }
+    if !matches!(entry.kind, Kind::Rows | Kind::Decision | Kind::Replay)
         && (!entry.sinks.is_empty() || counts.records > 0 || counts.rows > 0)
     {
         return wrong("has rows, which its kind cannot".to_owned());

@@ -3,7 +3,7 @@
 //! It commits nothing itself. A sink looks at its own mark, asks [`due`] what is to be done, merges the entries with
 //! [`merge`], and commits files and mark in one transaction of its own; on any error it begins again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::outcome::Outcome;
+use crate::schema::WINDOW;
 use crate::sink::{Applied, Sink};
 
 use super::Ledger;
@@ -70,6 +71,8 @@ pub struct Merged {
     pub schema: Option<Value>,
     /// the files of all of them, in order, each with the entry that names it
     pub files: Vec<(u64, FileAction)>,
+    /// windows whose rows leave staging, by key
+    pub expired: BTreeSet<String>,
     /// number of the last entry: the mark to write
     pub last: u64,
 }
@@ -77,8 +80,18 @@ pub struct Merged {
 /// Merges what `entries` (at least one, in order) do to the sink of `outcome`.
 pub fn merge(entries: &[(u64, Arc<Entry>)], outcome: Outcome) -> Result<Merged> {
     let last = entries.last().map(|(n, _)| *n).ok_or_else(|| Error::Host("no entries to merge".into()))?;
-    let mut merged = Merged { schema: None, files: Vec::new(), last };
+    let mut merged = Merged { schema: None, files: Vec::new(), expired: BTreeSet::new(), last };
     for (n, entry) in entries {
+        if outcome == Outcome::Staging && !entry.expired.is_empty() {
+            merged.expired.extend(entry.expired.iter().cloned());
+            // added and removed in one go: it need not be added
+            let gone = |file: &FileAction| {
+                file.partition_values
+                    .get(WINDOW)
+                    .is_some_and(|key| key.as_ref().is_some_and(|k| entry.expired.contains(k)))
+            };
+            merged.files.retain(|(_, file)| !gone(file));
+        }
         let Some(actions) = entry.sinks.get(&outcome) else { continue };
         merged.files.extend(actions.files.iter().map(|file| (*n, file.clone())));
         merged.schema = Some(match merged.schema.take() {
@@ -120,7 +133,7 @@ fn text(ty: &Value) -> String {
     ty.as_str().map_or_else(|| ty.to_string(), str::to_owned)
 }
 
-/// Brings every sink up to `head`: valid, then error, then dlq. Answers how far each has got.
+/// Brings every sink up to `head`: valid, then error, then dlq, then staging, then derived tables. Answers how far each has got.
 ///
 /// The order means that a reader never sees a rejected row whose accepted siblings are still missing for longer than one
 /// commit takes; correctness does not depend on it, and after a crash in between the next call does the rest.
@@ -136,16 +149,27 @@ pub async fn apply_all(sinks: &[Arc<dyn Sink>], ledger: &Ledger, head: u64) -> R
             Outcome::Valid => "apply/after-valid",
             Outcome::Error => "apply/after-error",
             Outcome::Dlq => "apply/after-dlq",
+            Outcome::Staging => "apply/after-staging",
+            Outcome::Derived(_) => "apply/after-derived",
         });
     }
+    // what is made of rows shows after them
+    for sink in sinks {
+        match sink.outcome() {
+            Outcome::Derived(_) => drop(applied.insert(sink.outcome(), sink.apply(ledger, head).await?)),
+            Outcome::Valid | Outcome::Error | Outcome::Dlq | Outcome::Staging => {}
+        }
+    }
+    crash::point("apply/after-derived");
     Ok(applied)
 }
 
 /// How many entries may wait for a sink. Valid is what people read, so it lags two commits at most; error and dlq get few
-/// rows, and one commit for sixteen entries spares them versions.
+/// rows, and one commit for sixteen entries spares them versions. Staging is read by auditors alone, who let it follow
+/// first; derived tables are read beside valid.
 pub const fn backlog_limit(outcome: Outcome) -> u64 {
     match outcome {
-        Outcome::Valid => 2,
+        Outcome::Valid | Outcome::Staging | Outcome::Derived(_) => 2,
         Outcome::Error | Outcome::Dlq => 16,
     }
 }
@@ -246,7 +270,7 @@ mod tests {
         assert_eq!(merged.schema, Some(columns(&[id.clone(), user(&[id, page.clone()]), page])));
         assert_eq!(merged.last, 7);
         let nothing = merge(&entries, Outcome::Dlq).unwrap();
-        assert_eq!(nothing, Merged { schema: None, files: vec![], last: 7 });
+        assert_eq!(nothing, Merged { schema: None, files: vec![], expired: BTreeSet::new(), last: 7 });
     }
 
     #[test]
@@ -263,8 +287,9 @@ mod tests {
         let all = Outcome::ALL.map(|outcome| (outcome, applied)).into();
         let mut backlog = Backlog::at(10, &all);
         assert_eq!(backlog.must_apply(11), []);
-        assert_eq!(backlog.must_apply(12), [Outcome::Valid]);
+        assert_eq!(backlog.must_apply(12), [Outcome::Valid, Outcome::Staging]);
         backlog.reached(Outcome::Valid, 26);
+        backlog.reached(Outcome::Staging, 26);
         assert_eq!(backlog.must_apply(26), [Outcome::Error, Outcome::Dlq]);
         backlog.reached(Outcome::Error, 26);
         backlog.reached(Outcome::Dlq, 20);

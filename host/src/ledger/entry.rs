@@ -12,6 +12,8 @@ use uuid::Uuid;
 use crate::outcome::Outcome;
 use crate::record::{Range, TopicPartition};
 
+use super::window::{Decision, Staged};
+
 /// The format of entries that this version writes; it reads every format up to this one.
 pub const FORMAT: u32 = 1;
 
@@ -28,9 +30,9 @@ pub struct Entry {
     pub kind: Kind,
     /// hash of the generation that judged
     pub generation: String,
-    /// versions of the reference tables that were bound
+    /// versions of the reference tables that rows were joined with, by name: a Delta table's number, a file's digest
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub references: BTreeMap<String, i64>,
+    pub references: BTreeMap<String, String>,
     /// offsets that it accounts for
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<EntryRange>,
@@ -43,6 +45,15 @@ pub struct Entry {
     /// identity of the table behind each sink, where the entry binds it (`start`, `adopt`, `reset`)
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tables: BTreeMap<Outcome, String>,
+    /// of a `rows` entry: what it staged, per window
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Staged>,
+    /// of a `decision` entry
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// of an `expire` entry: windows whose rows leave staging, by key
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expired: Vec<String>,
     /// of an `activate` entry
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
@@ -68,6 +79,9 @@ impl Entry {
             counts: Counts::default(),
             sinks: BTreeMap::new(),
             tables: BTreeMap::new(),
+            windows: Vec::new(),
+            decision: None,
+            expired: Vec::new(),
             activation: None,
             replay: None,
             swept: Vec::new(),
@@ -95,6 +109,10 @@ pub enum Kind {
     Activate,
     /// rows of the error table, or dead letters, were judged once more: their rows are a new attempt of the same coordinates
     Replay,
+    /// a window's rows were put where they belong, or are held in staging
+    Decision,
+    /// rows were kept for as long as they should be, and leave their table
+    Expire,
 }
 
 /// Why a generation came into force.
@@ -161,6 +179,9 @@ pub struct EntryRange {
     /// latest usable event time among the rows, microseconds since the epoch
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_event_time: Option<i64>,
+    /// whether nothing comes after it: the end of a file
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
 }
 
 /// What became of the records of an entry.

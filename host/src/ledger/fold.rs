@@ -2,8 +2,10 @@
 //!
 //! It reads nothing and writes nothing; what contradicts itself is refused, never repaired.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -12,6 +14,10 @@ use crate::outcome::Outcome;
 use crate::record::{Positions, TopicPartition};
 
 use super::entry::{Cause, Counts, Entry, EntryRange, Kind};
+use super::window::{Decision, Extent, Past, Staged, Staying, Verdict, Waiting};
+
+/// Decided windows that a fold remembers, for auditors that compare: a week of quarter hours and some more.
+const REMEMBERED: usize = 1_000;
 
 /// Where a partition stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +30,18 @@ pub struct Position {
     /// latest usable event time among its rows, microseconds since the epoch
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_event_time: Option<i64>,
+    /// when the last entry that told an event time of it was closed, by the clock of whoever wrote it
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spoke_at: Option<DateTime<Utc>>,
+    /// whether nothing comes after it: the end of a file
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+    /// windows of this partition's offsets that end up to here are decided
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<i64>,
+    /// the file whose window is decided, by its content
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_file: Option<String>,
 }
 
 /// The state after the entries 1 to `head`.
@@ -49,12 +67,32 @@ pub struct Fold {
     pub tables: BTreeMap<Outcome, String>,
     /// sums over all entries but replays
     pub totals: Counts,
+    /// windows with rows in staging, by key: still open, or held
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub windows: BTreeMap<String, Waiting>,
+    /// windows of time that end up to here are decided, microseconds since the epoch
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_until: Option<i64>,
+    /// the last windows that were decided for good, oldest first
+    #[serde(default, skip_serializing_if = "none_past")]
+    pub past: Arc<VecDeque<Past>>,
+    /// decided windows whose rows are still in staging, in the order of their decisions
+    #[serde(default, skip_serializing_if = "none_stays")]
+    pub staying: Arc<VecDeque<Staying>>,
     /// what was judged once more
     #[serde(default, skip_serializing_if = "Replays::is_none")]
     pub replays: Replays,
     /// entries that can never be appended any more, since their files were removed: a few for each crash
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub swept: BTreeSet<Uuid>,
+}
+
+fn none_past(past: &Arc<VecDeque<Past>>) -> bool {
+    past.is_empty()
+}
+
+fn none_stays(staying: &Arc<VecDeque<Staying>>) -> bool {
+    staying.is_empty()
 }
 
 /// All replays together.
@@ -78,10 +116,10 @@ impl Fold {
         self.totals.of(outcome) + self.replays.counts.of(outcome)
     }
 
-    /// Whether an entry comes too late although it names no position: a replay whose rows may have been judged once more
-    /// by another one, or whose files were swept meanwhile.
+    /// Whether an entry comes too late although it may name no position: a replay whose rows may have been judged once more
+    /// by another one, or anything whose files were swept meanwhile.
     pub fn overtakes(&self, entry: &Entry) -> bool {
-        entry.replay.as_ref().is_some_and(|replay| replay.after != self.replays.last || self.swept.contains(&entry.id))
+        self.swept.contains(&entry.id) || entry.replay.as_ref().is_some_and(|replay| replay.after != self.replays.last)
     }
 
     /// The next offset of each partition.
@@ -101,7 +139,13 @@ impl Fold {
             match entry.kind {
                 Kind::Rows | Kind::Gap => position == Some(range.from),
                 Kind::Start => position.is_none(),
-                Kind::Adopt | Kind::Reset | Kind::Sweep | Kind::Activate | Kind::Replay => true,
+                Kind::Adopt
+                | Kind::Reset
+                | Kind::Sweep
+                | Kind::Activate
+                | Kind::Replay
+                | Kind::Decision
+                | Kind::Expire => true,
             }
         };
         entry.ranges.iter().filter(|range| !fits(range)).map(|range| range.partition.clone()).collect()
@@ -110,6 +154,56 @@ impl Fold {
     /// Whether an `activate` entry was made while another generation was in force: its maker must look again.
     pub fn overtook(&self, entry: &Entry) -> bool {
         entry.activation.as_ref().is_some_and(|activation| activation.previous != self.active)
+    }
+
+    /// Whether a window is decided, or held: rows that come for it are late.
+    pub fn is_closed(&self, window: &Extent) -> bool {
+        let position = |partition: &TopicPartition| self.positions.get(partition);
+        match window {
+            Extent::Time { to, .. } => self.closed_until.is_some_and(|until| *to <= until),
+            Extent::Rows { partition, to, .. } => {
+                position(partition).and_then(|p| p.closed).is_some_and(|closed| *to <= closed)
+            }
+            Extent::File { partition, id } => position(partition).is_some_and(|p| p.closed_file.as_ref() == Some(id)),
+        }
+    }
+
+    /// Why an entry no longer fits the windows, where they changed while it was made: it stages rows for a window that was
+    /// closed, or decides over one that is not as it was. Reads on from "ledger entry 7".
+    pub fn outdated(&self, entry: &Entry) -> Option<String> {
+        if let Some(staged) = entry.windows.iter().find(|staged| self.is_closed(&staged.window)) {
+            return Some(format!("stages rows for window {}, which is decided", staged.window));
+        }
+        let stays = |key: &String| self.staying.iter().any(|staying| staying.window == *key);
+        if let Some(gone) = entry.expired.iter().find(|key| !stays(key)) {
+            return Some(format!("removes window {gone} from staging, where it is not"));
+        }
+        let decision = entry.decision.as_ref()?;
+        let key = decision.window.key();
+        let waiting = self.windows.get(&key);
+        let held = waiting.and_then(|waiting| waiting.held);
+        if decision.by_hand {
+            return held.is_none().then(|| format!("is a word on window {key}, which is not held"));
+        }
+        if held.is_some() || self.is_closed(&decision.window) {
+            return Some(format!("decides over window {key}, which is decided"));
+        }
+        let (rows, rejected) = waiting.map_or((0, 0), |waiting| (waiting.staged.rows, waiting.staged.rejected));
+        if (rows, rejected) != (decision.rows, decision.rejected) {
+            return Some(format!("decides over {} rows of window {key}, which has {rows}", decision.rows));
+        }
+        let Extent::Time { from, to } = decision.window else { return None };
+        // one after the other, so that a single number says which are closed
+        let skips = |waiting: &&Waiting| match waiting.staged.window {
+            Extent::Time { from: other, .. } => {
+                waiting.held.is_none() && other < to && (other < from || decision.intervals > 1)
+            }
+            Extent::Rows { .. } | Extent::File { .. } => false,
+        };
+        self.windows
+            .values()
+            .find(skips)
+            .map(|open| format!("decides over window {key}, although {} before its end is open", open.staged.window))
     }
 
     /// The table that an entry would bind although another one is bound, where the entry's kind may not do that.
@@ -133,8 +227,20 @@ impl Fold {
                 offset: range.to,
                 topic_id: None,
                 latest_event_time: None,
+                spoke_at: None,
+                ended: false,
+                closed: None,
+                closed_file: None,
             });
+            if range.latest_event_time.is_some() {
+                position.spoke_at = Some(entry.at);
+            }
             position.offset = range.to;
+            position.ended = range.ended;
+            // another log: what was closed were offsets of the old one
+            if position.topic_id.is_some() && range.topic_id.is_some() && position.topic_id != range.topic_id {
+                position.closed = None;
+            }
             // an operator may mean another topic or file of the same name: the source says which one it finds
             if range.topic_id.is_some() || entry.kind == Kind::Reset {
                 position.topic_id.clone_from(&range.topic_id);
@@ -159,14 +265,83 @@ impl Fold {
                 self.replays.last = n;
                 self.replays.counts.add(&entry.counts);
             }
-            Kind::Start | Kind::Rows | Kind::Gap | Kind::Adopt | Kind::Reset | Kind::Sweep | Kind::Activate => {
-                self.totals.add(&entry.counts)
-            }
+            Kind::Start
+            | Kind::Rows
+            | Kind::Gap
+            | Kind::Adopt
+            | Kind::Reset
+            | Kind::Sweep
+            | Kind::Activate
+            | Kind::Decision
+            | Kind::Expire => self.totals.add(&entry.counts),
         }
+        self.stage(n, entry);
         self.swept.extend(&entry.swept);
         self.head = n;
         self.last = Some(entry.id);
         Ok(())
+    }
+
+    /// What an entry means for windows.
+    fn stage(&mut self, n: u64, entry: &Entry) {
+        for staged in &entry.windows {
+            let waiting = self.windows.entry(staged.window.key()).or_insert_with(|| Waiting {
+                staged: Staged { rows: 0, rejected: 0, ..staged.clone() },
+                since: n,
+                held: None,
+            });
+            waiting.staged.rows += staged.rows;
+            waiting.staged.rejected += staged.rejected;
+        }
+        if !entry.expired.is_empty() {
+            Arc::make_mut(&mut self.staying).retain(|staying| !entry.expired.contains(&staying.window));
+        }
+        let Some(decision) = &entry.decision else { return };
+        self.close(&decision.window);
+        match decision.verdict {
+            Verdict::Hold => {
+                let Decision { window, rows, rejected, .. } = decision.clone();
+                let waiting = self.windows.entry(window.key()).or_insert_with(|| Waiting {
+                    staged: Staged { window, rows, rejected },
+                    since: n,
+                    held: None,
+                });
+                waiting.held = Some(n);
+            }
+            Verdict::Publish | Verdict::Reject => {
+                let waited = self.windows.remove(&decision.window.key()).map_or(0, |waiting| waiting.staged.rows);
+                // they have another outcome now, and are no further rows
+                let staging = self.totals.outcomes.entry(Outcome::Staging).or_default();
+                *staging = staging.saturating_sub(waited);
+                self.totals.rows = self.totals.rows.saturating_sub(waited);
+                if decision.rows > 0 {
+                    let staying = Staying { window: decision.window.key(), since: entry.at };
+                    Arc::make_mut(&mut self.staying).push_back(staying);
+                }
+                let past = Arc::make_mut(&mut self.past);
+                past.push_back(Past { entry: n, decision: decision.clone() });
+                while past.len() > REMEMBERED {
+                    past.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Rows that come for a window from here on are late.
+    fn close(&mut self, window: &Extent) {
+        match window {
+            Extent::Time { to, .. } => self.closed_until = self.closed_until.max(Some(*to)),
+            Extent::Rows { partition, to, .. } => {
+                if let Some(position) = self.positions.get_mut(partition) {
+                    position.closed = position.closed.max(Some(*to));
+                }
+            }
+            Extent::File { partition, id } => {
+                if let Some(position) = self.positions.get_mut(partition) {
+                    position.closed_file = Some(id.clone());
+                }
+            }
+        }
     }
 
     /// Why an entry cannot come next; reads on from "ledger entry 7".
@@ -197,6 +372,9 @@ impl Fold {
                 ),
                 None => format!("goes on from {} on {partition}, which no entry started", range.from),
             });
+        }
+        if let Some(why) = self.outdated(entry) {
+            return Some(why);
         }
         self.rebinds(entry).map(|(outcome, bound, new)| {
             format!("binds table {new} to {outcome}, where {bound} is bound and nobody adopted another one")
@@ -330,6 +508,106 @@ mod tests {
             assert_eq!(text, "ledger entry 3 names files that a sweep before it removed");
             fold.apply(3, &entry(Kind::Rows, vec![range("t", 0, 1)])).unwrap();
         }
+    }
+
+    fn window(from: i64) -> Extent {
+        Extent::Time { from, to: from + 10 }
+    }
+
+    /// Rows of `[from, to)` on `t/0`, staged for a window.
+    fn stages(from: i64, to: i64, window: Extent, rejected: u64) -> Entry {
+        let rows = (to - from).unsigned_abs();
+        let mut entry = entry(Kind::Rows, vec![range("t", from, to)]);
+        entry.windows = vec![Staged { window, rows, rejected }];
+        entry.counts.rows = rows;
+        entry.counts.outcomes.insert(Outcome::Staging, rows);
+        entry
+    }
+
+    fn decides(window: Extent, verdict: Verdict, rows: u64, rejected: u64) -> Entry {
+        let mut entry = entry(Kind::Decision, vec![]);
+        if verdict != Verdict::Hold {
+            entry.counts.rows = rows;
+            entry.counts.outcomes.insert(Outcome::Valid, rows);
+        }
+        entry.decision = Some(Decision {
+            window,
+            intervals: 1,
+            verdict,
+            objections: vec![],
+            by_hand: false,
+            rows,
+            rejected,
+            missing: 0,
+            duplicates: 0,
+            metrics: BTreeMap::new(),
+        });
+        entry
+    }
+
+    #[test]
+    fn a_window_is_decided_once_over_what_was_staged_and_what_comes_later_does_not_fit() {
+        let mut fold = Fold::default();
+        fold.apply(1, &entry(Kind::Start, vec![range("t", 0, 0)])).unwrap();
+        fold.apply(2, &stages(0, 4, window(0), 1)).unwrap();
+        fold.apply(3, &stages(4, 6, window(0), 0)).unwrap();
+        fold.apply(4, &stages(6, 7, window(10), 0)).unwrap();
+        assert_eq!(fold.totals.of(Outcome::Staging), 7);
+        let refused = |fold: &Fold, entry: &Entry| fold.clone().apply(5, entry).unwrap_err().to_string();
+        let text = refused(&fold, &decides(window(0), Verdict::Publish, 4, 1));
+        assert!(text.contains("decides over 4 rows of window 1970-01-01T00:00:00Z, which has 6"), "{text}");
+        let text = refused(&fold, &decides(window(10), Verdict::Publish, 1, 0));
+        assert!(text.contains("before its end is open"), "{text}");
+        fold.apply(5, &decides(window(0), Verdict::Publish, 6, 1)).unwrap();
+        assert_eq!((fold.totals.of(Outcome::Staging), fold.totals.of(Outcome::Valid), fold.totals.rows), (1, 6, 7));
+        assert!(
+            fold.outdated(&decides(window(0), Verdict::Publish, 6, 1)).is_some_and(|why| why.contains("is decided"))
+        );
+        assert!(fold.outdated(&stages(7, 8, window(0), 0)).is_some_and(|why| why.contains("stages rows for window")));
+        assert_eq!(fold.outdated(&stages(7, 8, window(10), 0)), None);
+        assert_eq!((fold.past.len(), fold.staying.len()), (1, 1));
+        let read: Fold = serde_json::from_str(&serde_json::to_string(&fold).unwrap()).unwrap();
+        assert_eq!(read, fold);
+    }
+
+    #[test]
+    fn a_held_window_waits_for_a_word_and_is_closed_all_the_same() {
+        let mut fold = Fold::default();
+        fold.apply(1, &entry(Kind::Start, vec![range("t", 0, 0)])).unwrap();
+        fold.apply(2, &stages(0, 4, window(0), 1)).unwrap();
+        let word = |verdict| {
+            let mut entry = decides(window(0), verdict, 4, 1);
+            entry.decision.as_mut().expect("it is one").by_hand = true;
+            entry
+        };
+        assert!(fold.outdated(&word(Verdict::Publish)).is_some_and(|why| why.contains("is not held")));
+        fold.apply(3, &decides(window(0), Verdict::Hold, 4, 1)).unwrap();
+        assert!(fold.is_closed(&window(0)));
+        assert_eq!((fold.totals.of(Outcome::Staging), fold.windows.len()), (4, 1));
+        assert!(fold.outdated(&decides(window(0), Verdict::Publish, 4, 1)).is_some());
+        fold.apply(4, &word(Verdict::Publish)).unwrap();
+        assert_eq!((fold.totals.of(Outcome::Staging), fold.windows.len()), (0, 0));
+        let expire = Entry { expired: vec![window(0).key()], ..entry(Kind::Expire, vec![]) };
+        fold.apply(5, &expire).unwrap();
+        assert!(fold.outdated(&expire).is_some_and(|why| why.contains("where it is not")));
+    }
+
+    #[test]
+    fn windows_of_offsets_and_files_are_closed_by_themselves() {
+        let mut fold = Fold::default();
+        fold.apply(1, &entry(Kind::Start, vec![range("t", 0, 0)])).unwrap();
+        let partition = TopicPartition::new("t", 0);
+        let rows = |from| Extent::Rows { partition: partition.clone(), from, to: from + 5 };
+        let file = |id: &str| Extent::File { partition: partition.clone(), id: id.into() };
+        fold.apply(2, &stages(0, 4, rows(0), 0)).unwrap();
+        fold.apply(3, &stages(4, 6, file("sha256:ab:1"), 0)).unwrap();
+        fold.apply(4, &decides(file("sha256:ab:1"), Verdict::Publish, 2, 0)).unwrap();
+        assert_eq!(
+            [rows(0), file("sha256:ab:1"), file("sha256:cd:1")].map(|window| fold.is_closed(&window)),
+            [false, true, false]
+        );
+        fold.apply(5, &decides(rows(0), Verdict::Publish, 4, 0)).unwrap();
+        assert_eq!([rows(0), rows(5)].map(|window| fold.is_closed(&window)), [true, false]);
     }
 
     #[test]

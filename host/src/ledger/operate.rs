@@ -132,6 +132,7 @@ fn positions(fold: &Fold, seen: BTreeMap<TopicPartition, Seen>, lines: &mut Vec<
             to,
             topic_id: known.and_then(|p| p.topic_id.clone()),
             latest_event_time: known.and_then(|p| p.latest_event_time),
+            ended: false,
             partition,
         }
     };
@@ -218,6 +219,7 @@ pub async fn reset(ledger: &Ledger, generation: &str, to: &[NewPosition], gap: b
                 to: *to,
                 topic_id: topic_id.clone(),
                 latest_event_time: None,
+                ended: false,
             });
         }
         let kind = if gap { Kind::Gap } else { Kind::Reset };

@@ -19,7 +19,14 @@ pub(crate) fn entry(kind: Kind, ranges: Vec<EntryRange>) -> Entry {
 }
 
 pub(crate) fn range(topic: &str, from: i64, to: i64) -> EntryRange {
-    EntryRange { partition: TopicPartition::new(topic, 0), from, to, topic_id: None, latest_event_time: None }
+    EntryRange {
+        partition: TopicPartition::new(topic, 0),
+        from,
+        to,
+        topic_id: None,
+        latest_event_time: None,
+        ended: false,
+    }
 }
 
 async fn ledger(store: &Arc<InMemory>) -> Ledger {

@@ -2,8 +2,7 @@
 
 use toml::Table;
 
-use super::{Language, Name};
-use crate::plugin::Kind;
+use super::{Kind, Language, Name};
 
 /// `plugins/<folder>/<file>` under that file's path in a new plugin.
 macro_rules! files {
@@ -67,9 +66,9 @@ pub(super) fn sdk(language: Language) -> Vec<(&'static str, String)> {
 }
 
 /// In `sluice/sdk`, two folders below `wit/`, as in this repository.
-const RUST: [(&str, &str); 24] = files!(
-    "sdk" => "sluice/sdk/": "Cargo.toml", "src/batch.rs", "src/cases.rs", "src/cases/cells.rs",
-    "src/cases/tests.rs", "src/codes.rs", "src/columns.rs", "src/guest.rs", "src/lib.rs", "src/log.rs", "src/plugin.rs",
+const RUST: [(&str, &str); 26] = files!(
+    "sdk" => "sluice/sdk/": "Cargo.toml", "src/audit.rs", "src/batch.rs", "src/cases.rs", "src/cases/cells.rs",
+    "src/cases/tests.rs", "src/codes.rs", "src/columns.rs", "src/guest.rs", "src/lib.rs", "src/log.rs", "src/plugin.rs", "src/reference.rs",
     "src/row.rs", "src/row/cell.rs", "src/settings.rs", "src/values.rs", "src/values/iso.rs", "macros/Cargo.toml",
     "macros/src/attributes.rs", "macros/src/codes.rs", "macros/src/columns.rs", "macros/src/lib.rs", "macros/src/plugin.rs",
     "macros/src/row.rs", "macros/src/settings.rs",

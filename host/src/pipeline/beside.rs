@@ -12,6 +12,7 @@ use crate::chain::{Judge, Judged, Spent, Waiting};
 use crate::compare::compare;
 use crate::error::Result;
 use crate::record::RawBatch;
+use crate::reference::{Pinned, References};
 use crate::shadow::{Seen, Shadow, Side, differences};
 use crate::sink::files::TableWriter;
 
@@ -61,6 +62,14 @@ impl Beside {
         let takes = self.owed >= 1.0;
         self.owed -= f64::from(u8::from(takes));
         takes
+    }
+
+    /// Joins from now on with what the rows of the entry are joined with, where the candidate is bound alike.
+    pub fn pin(&mut self, judging: &References, pinned: &Pinned) {
+        match self.shadow.chain.parts.references.pinned_beside(judging, pinned) {
+            Ok(pinned) => self.judge.pin(&pinned),
+            Err(error) => self.shadow.fail(error.sentence()),
+        }
     }
 
     /// Judges `raw`, of which the generation in force made `before`, in `time` and for `spent`.

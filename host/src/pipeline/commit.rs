@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use super::intake::{Shared, lock};
 use super::judging::Opening;
 use super::worker::{Example, Written};
+use crate::chain::Chain;
 use crate::crash;
 use crate::error::Result;
 use crate::ledger::apply::{self, Backlog};
-use crate::ledger::{Appended, Counts, Entry, EntryRange, Fold, Kind, Ledger, SinkActions};
+use crate::ledger::{Appended, Counts, Entry, EntryRange, FileAction, Fold, Kind, Ledger, SinkActions, Staged};
 use crate::memory;
 use crate::outcome::Outcome;
 use crate::record::{Positions, TopicPartition};
@@ -47,13 +49,34 @@ impl Follow {
         })
     }
 
+    /// Makes what `chain` derives from the rows in `files`, those of one entry, and adds it to them. Whatever appends rows
+    /// comes by here: a derived table has what every row of its sink makes.
+    pub(crate) fn derive(
+        &self,
+        chain: &Chain,
+        entry: Uuid,
+        files: &mut BTreeMap<Outcome, Vec<FileAction>>,
+    ) -> Result<()> {
+        let sink = |outcome| self.sinks.iter().find(|sink| sink.outcome() == outcome);
+        for derive in &chain.parts.derives {
+            let rows = files.get(&derive.from()).filter(|files| !files.is_empty());
+            let (Some(rows), Some(from), Some(to)) = (rows, sink(derive.from()), sink(derive.outcome())) else {
+                continue;
+            };
+            let made = derive.fill(entry, rows, &from.files(), to.files(), &self.runtime)?;
+            files.extend(made.map(|actions| (derive.outcome(), actions.files)));
+        }
+        crash::point("write/derived-durable");
+        Ok(())
+    }
+
     /// Removes the files of an entry that is not in the ledger. What cannot be removed is an orphan, which costs space only.
-    pub(super) async fn discard(&self, entry: &Entry) {
+    pub(crate) async fn discard(&self, entry: &Entry) {
         for sink in &self.sinks {
             let target = sink.files();
             for file in entry.sinks.get(&sink.outcome()).iter().flat_map(|actions| &actions.files) {
-                let Ok(relative) = Path::from_url_path(&file.path) else { continue };
-                let path: Path = target.prefix.parts().chain(relative.parts()).collect();
+                // as it was written: only a table's log makes it part of a URL
+                let Ok(path) = Path::parse(format!("{}/{}", target.prefix, file.path)) else { continue };
                 if let Err(error) = target.store.delete(&path).await {
                     tracing::debug!(%path, %error, "a file of a dropped entry stays behind");
                 }
@@ -124,9 +147,9 @@ impl Lagging {
         Lagging { backlog: Backlog::at(head, &applied), applied, since }
     }
 
-    /// Whether a sink follows now: always for valid, else when it waited long enough or has as much as may wait.
+    /// Whether a sink follows now: always for valid and what is read beside it, else when it waited long enough or has as much as may wait.
     fn is_due(&self, outcome: Outcome, head: u64) -> bool {
-        outcome == Outcome::Valid
+        matches!(outcome, Outcome::Valid | Outcome::Derived(_))
             || self.backlog.must_apply(head).contains(&outcome)
             || self.since.get(&outcome).is_none_or(|since| since.elapsed() >= LAG)
     }
@@ -143,6 +166,7 @@ impl Committer {
         crash::point("write/files-durable");
         let Closed { opening, ranges, mut written, opened, due } = closed;
         let judging = &opening.judging;
+        self.follow.derive(&judging.chain, opening.id, &mut written.files)?;
         let positions: Positions = ranges.iter().map(|(p, (_, to))| (p.clone(), *to)).collect();
         let sinks = std::mem::take(&mut written.files).into_iter().filter(|(_, files)| !files.is_empty());
         let entry = Entry {
@@ -154,10 +178,16 @@ impl Committer {
                     to,
                     topic_id: self.shared.topic_id(&partition),
                     latest_event_time: written.latest_event_time.get(&partition).copied(),
+                    ended: self.shared.is_end(&partition, to),
                     partition,
                 })
                 .collect(),
             counts: written.counts.clone(),
+            windows: std::mem::take(&mut written.windows)
+                .into_iter()
+                .map(|(window, (rows, rejected))| Staged { window, rows, rejected })
+                .collect(),
+            references: opening.pinned.versions(),
             sinks: sinks
                 .map(|(outcome, files)| (outcome, SinkActions { schema: judging.schemas[&outcome].clone(), files }))
                 .collect(),
@@ -173,11 +203,16 @@ impl Committer {
                 Appended::Moved { .. } => {
                     self.follow.discard(&entry).await;
                     let fold = self.follow.ledger.fold().await?;
+                    // what it staged for a window that is decided comes late now
+                    self.shared.hear_closed(&fold);
                     let ours = fold.positions.iter().filter(|(p, _)| positions.contains_key(*p));
                     return Ok(Committed::Moved(ours.map(|(p, at)| (p.clone(), at.offset)).collect()));
                 }
             };
             self.shared.hear_active(self.follow.ledger.active().await.as_deref());
+            if judging.chain.config.audit.is_some() {
+                self.shared.hear_closed(&self.follow.ledger.fold().await?);
+            }
             let begun = Instant::now();
             let applied = self.apply(number).await?;
             metrics.step(Step::Apply, begun.elapsed());

@@ -5,13 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 
 use super::judging::Turn;
+use super::refresh::Refreshed;
 use super::{Follow, Stop};
+use crate::audit::assign::Closed;
+use crate::chain::Chain;
 use crate::error::{Error, Result};
 use crate::ledger::{Appended, Entry, EntryRange, Fold, Kind};
 use crate::record::{RawBatch, TopicPartition};
+use crate::reference::References;
 use crate::source::{Command, Intake, Known, Notice, StartAt};
 use crate::telemetry::Metrics;
 
@@ -33,6 +37,8 @@ pub(super) enum Word {
     Lost(Vec<TopicPartition>, Sender<()>),
     /// these partitions are read now, and have so many records left
     Assigned(BTreeMap<TopicPartition, u64>),
+    /// a reference table has a new version, or cannot be read
+    Refreshed(Box<Refreshed>),
     /// the source has ended
     Ended(Result<()>),
 }
@@ -51,12 +57,80 @@ pub(super) struct Shared {
     topic_ids: Mutex<BTreeMap<TopicPartition, String>>,
     /// which generation judges, and which will
     pub turn: Mutex<Turn>,
+    /// what rows are joined with, by the generation that judges next: what is kept fresh
+    pub references: Mutex<References>,
     /// the first records of the entry that was opened last
     pub sample: Mutex<Option<RawBatch>>,
     /// somebody in this process changed what the ledger or the state folder says
     pub poked: AtomicBool,
+    /// windows that are decided, or about to be: rows that come for them are late
+    closed: Mutex<Arc<Closed>>,
+    /// windows of time up to here are about to be decided by this process
+    closing: Mutex<Option<i64>>,
+    /// where partitions end for good, as far as the source has told
+    ends: Mutex<BTreeMap<TopicPartition, i64>>,
+    /// entries that were opened, and those of them that are in the ledger or dropped: windows wait for what is under way
+    pub entries: Entries,
+    /// the generation that judges from the next entry on, until the auditor has heard of it
+    pub auditing: Mutex<Option<Arc<Chain>>>,
+    /// rings when an entry is settled
+    pub bell: Bell,
     /// why the run cannot go on, where that is nobody's fault who takes part in it
     pub trouble: Mutex<Option<Error>>,
+}
+
+/// Wakes whoever waits for something new; rung twice, it is heard once.
+pub(super) struct Bell {
+    rung: Sender<()>,
+    heard: Receiver<()>,
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        let (rung, heard) = bounded(1);
+        Bell { rung, heard }
+    }
+}
+
+impl Bell {
+    /// Wakes.
+    pub fn ring(&self) {
+        let _ = self.rung.try_send(());
+    }
+
+    /// Waits for a ring, and not for longer than this.
+    pub fn wait(&self, most: Duration) {
+        let _ = self.heard.recv_timeout(most);
+    }
+}
+
+/// Entries of this process, counted from 1 in the order in which they are opened and settled.
+#[derive(Default)]
+pub(super) struct Entries {
+    opened: AtomicU64,
+    settled: AtomicU64,
+}
+
+impl Entries {
+    /// The number of an entry that is opened now.
+    pub fn open(&self) -> u64 {
+        self.opened.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// An entry is in the ledger, or dropped, and with it all before it.
+    pub fn settle(&self, number: u64) {
+        self.settled.fetch_max(number, Ordering::SeqCst);
+    }
+
+    /// The last entry that was opened.
+    pub fn last(&self) -> u64 {
+        self.opened.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing that was opened up to here is under way.
+    pub fn is_settled(&self, number: u64) -> bool {
+        self.settled.load(Ordering::SeqCst) >= number
+    }
 }
 
 /// Batches that are in memory.
@@ -82,8 +156,15 @@ impl Shared {
             lag: Mutex::default(),
             topic_ids: Mutex::default(),
             turn: Mutex::default(),
+            references: Mutex::default(),
             sample: Mutex::default(),
             poked: AtomicBool::new(false),
+            closed: Mutex::default(),
+            closing: Mutex::default(),
+            ends: Mutex::default(),
+            entries: Entries::default(),
+            auditing: Mutex::default(),
+            bell: Bell::default(),
             trouble: Mutex::default(),
         }
     }
@@ -127,6 +208,35 @@ impl Shared {
 
     pub fn topic_id(&self, partition: &TopicPartition) -> Option<String> {
         lock(&self.topic_ids).get(partition).cloned()
+    }
+
+    /// Windows for which rows come late from here on.
+    pub fn closed(&self) -> Arc<Closed> {
+        lock(&self.closed).clone()
+    }
+
+    /// Hears from the ledger which windows are decided.
+    pub fn hear_closed(&self, fold: &Fold) {
+        let closed = Closed::of(fold, *lock(&self.closing));
+        *lock(&self.closed) = Arc::new(closed);
+    }
+
+    /// Windows of time that end up to here are about to be decided; what comes for them from now on is late.
+    pub fn closing_until(&self, until: i64, fold: &Fold) {
+        let mut closing = lock(&self.closing);
+        *closing = (*closing).max(Some(until));
+        drop(closing);
+        self.hear_closed(fold);
+    }
+
+    /// Whether a partition ends at this offset for good.
+    pub fn is_end(&self, partition: &TopicPartition, offset: i64) -> bool {
+        lock(&self.ends).get(partition) == Some(&offset)
+    }
+
+    /// Records that the source still has of each partition.
+    pub fn lag_of(&self, partition: &TopicPartition) -> u64 {
+        lock(&self.lag).get(partition).copied().unwrap_or(0)
     }
 
     /// Records that the source has not delivered yet, over all partitions.
@@ -187,6 +297,7 @@ impl Intake for Gate {
                     to: start.offset,
                     topic_id: start.topic_id.clone(),
                     latest_event_time: None,
+                    ended: false,
                 })
                 .collect();
             if ranges.is_empty() {
@@ -198,6 +309,10 @@ impl Intake for Gate {
 
     fn identify(&self, ids: BTreeMap<TopicPartition, String>) {
         lock(&self.shared.topic_ids).extend(ids);
+    }
+
+    fn ends(&self, partition: &TopicPartition, offset: i64) {
+        lock(&self.shared.ends).insert(partition.clone(), offset);
     }
 
     fn offer(&self, batch: RawBatch) -> Result<Option<RawBatch>> {

@@ -19,6 +19,7 @@ use crate::ledger::entry::{Activation, Cause};
 use crate::ledger::{Appended, Entry, Kind};
 use crate::outcome::Outcome;
 use crate::record::RawBatch;
+use crate::reference::Pinned;
 use crate::shadow::Shadow;
 
 /// A generation with what its rows need of the sinks.
@@ -32,6 +33,8 @@ pub(super) struct Judging {
 pub(super) struct Opening {
     pub id: Uuid,
     pub judging: Arc<Judging>,
+    /// what its rows are joined with
+    pub pinned: Pinned,
     /// judges its batches, too
     pub shadow: Option<Arc<Shadow>>,
 }
@@ -42,6 +45,11 @@ impl Judging {
         for shaper in shapers(&chain)? {
             schemas.insert(shaper.outcome(), crate::sink::delta::delta_schema(shaper.schema())?);
         }
+        for derive in &chain.parts.derives {
+            schemas.insert(derive.outcome(), crate::sink::delta::delta_schema(derive.schema())?);
+        }
+        // read before it judges: an entry that opens must not wait for a table
+        chain.parts.references.pinned()?;
         Ok(Judging { chain, schemas })
     }
 
@@ -52,11 +60,16 @@ impl Judging {
 
 /// The shaper of each sink, in the order in which rows are written.
 pub(super) fn shapers(chain: &Chain) -> Result<Vec<Shaper>> {
-    let sinks = &chain.config.sinks;
-    [(Outcome::Valid, &sinks.valid), (Outcome::Error, &sinks.error), (Outcome::Dlq, &sinks.dlq)]
-        .into_iter()
-        .map(|(outcome, sink)| Shaper::new(outcome, sink, chain.schema()))
-        .collect()
+    let config = &chain.config;
+    if config.audit.is_some() != config.sinks.staging.is_some() {
+        return Err(Error::Config(format!(
+            "generation {} and the pipeline file do not agree on whether rows wait for an audit: `[audit]` and \
+             `sink.staging` go together",
+            chain.generation.short()
+        )));
+    }
+    let shapers = Outcome::ALL.iter().map(|outcome| Shaper::of(*outcome, &config.sinks, chain.schema()));
+    shapers.filter_map(Result::transpose).collect()
 }
 
 /// What became of a generation that was to come into force.
@@ -162,10 +175,21 @@ pub(super) fn activate(follow: &Follow, chain: Arc<Chain>, cause: Cause) -> Resu
 /// Nothing refers to a generation before it is stored, and none whose rows do not fit the tables comes into force.
 pub(super) fn prepare(follow: &Follow, chain: Arc<Chain>) -> Result<Arc<Judging>> {
     for shaper in shapers(&chain)? {
-        let sinks = follow.sinks.iter().filter(|sink| sink.outcome() == shaper.outcome());
-        for sink in sinks {
-            follow.runtime.block_on(sink.check(shaper.schema()))?;
-        }
+        let sink = follow.sinks.iter().find(|sink| sink.outcome() == shaper.outcome());
+        let sink = sink.ok_or_else(|| {
+            Error::Config(format!("`sink.{}` is new: stop the pipeline, and start it again", shaper.outcome()))
+        })?;
+        follow.runtime.block_on(sink.check(shaper.schema()))?;
+    }
+    let begun = if chain.parts.derives.is_empty() { BTreeMap::new() } else { follow.fold()?.tables };
+    for derive in &chain.parts.derives {
+        let outcome = derive.outcome();
+        let sink = follow.sinks.iter().find(|sink| sink.outcome() == outcome && begun.contains_key(&outcome));
+        let sink = sink.ok_or_else(|| {
+            let why = "is a new table, and tables begin when a run does: start or restart it";
+            Error::Config(format!("{outcome} {why}"))
+        })?;
+        follow.runtime.block_on(sink.check(derive.schema()))?;
     }
     let (store, state) = follow.ledger.place();
     follow.runtime.block_on(chain.generation.store(store, state))?;
@@ -188,6 +212,8 @@ pub(super) struct Turn {
 impl Shared {
     /// The next entry is judged by this.
     fn judge_with(&self, judging: Arc<Judging>) {
+        *lock(&self.auditing) = Some(judging.chain.clone());
+        *lock(&self.references) = judging.chain.parts.references.clone();
         let mut turn = lock(&self.turn);
         turn.wanted.take_if(|wanted| wanted == judging.hash());
         let is_other = turn.judging != judging.hash();

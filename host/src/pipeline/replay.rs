@@ -7,6 +7,10 @@
 //!
 //! A dead letter is judged from its bytes. A row of error is judged from its columns; where a rule reads what was not
 //! stored, the row stays where it is. Both keep their coordinates. Positions and totals do not change.
+//!
+//! It is an operator's word, and goes past windows: what it sends is valid or error at once, and waits in no staging. What
+//! an audit said stands, though: a row that is in error for the sake of its window, as a late one, a copy, or one of a
+//! window that was rejected, stays there whatever the rules say of it.
 
 use std::collections::btree_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, HashSet};
@@ -22,6 +26,7 @@ use uuid::Uuid;
 use super::judging::{self, Judging};
 use super::shape::{Put, Shaper};
 use super::{Follow, WORKER_STACK};
+use crate::audit;
 use crate::chain::{Chain, Judge, Judged, Waiting};
 use crate::crash;
 use crate::error::{Doing, Error, Result};
@@ -70,7 +75,9 @@ pub struct Replayed {
     pub gone: u64,
     /// rows that cannot be judged again, since a rule reads what was not stored: they stay as they are
     pub unasked: u64,
-    /// who that is, and what it reads
+    /// rows that are in error for the sake of their window: they stay as they are
+    pub decided: u64,
+    /// who cannot be asked, and what it reads
     pub needs: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// the number of the entry, where there was anything to send
     pub entry: Option<u64>,
@@ -113,17 +120,20 @@ fn once(follow: &Follow, chain: &Arc<Chain>, request: &Request) -> Result<Option
         if request.dry_run { Arc::new(Judging::new(chain.clone())?) } else { judging::prepare(follow, chain.clone())? };
     let written = match request.of {
         Outcome::Dlq => BTreeMap::new(),
-        Outcome::Valid | Outcome::Error => {
+        Outcome::Valid | Outcome::Error | Outcome::Staging | Outcome::Derived(_) => {
             runtime.block_on(tables::written(&follow.ledger, request.of, chosen.batches()))?
         }
     };
     let entry = Uuid::now_v7();
+    let pinned = chain.parts.references.pinned()?;
+    let mut judge = chain.judge()?;
+    judge.pin(&pinned);
     let mut sending = Sending {
         follow,
         request,
-        layout: Layout::new(chain, tables::sink(&chain.config, request.of), request.of),
+        layout: Layout::new(chain, tables::sink(&chain.config, request.of)?, request.of),
         schema,
-        judge: chain.judge()?,
+        judge,
         chain,
         shapers: judging::shapers(chain)?,
         writers: BTreeMap::new(),
@@ -143,17 +153,19 @@ fn once(follow: &Follow, chain: &Arc<Chain>, request: &Request) -> Result<Option
         worker.join().unwrap_or_else(|_| Err(Error::Host("the thread that judges panicked".into())))
     });
     sent?;
-    let files = sending.close()?;
+    let mut files = sending.close()?;
     let Sending { replayed: mut done, spans, records, .. } = sending;
     done.counts.records = records.len() as u64;
     if request.dry_run || done.counts.rows == 0 {
         return Ok(Some(done));
     }
     crash::point("write/files-durable");
+    follow.derive(chain, entry, &mut files)?;
     let spans = spans.into_iter().map(|(partition, (from, to))| Range { partition, from, to });
     let entry = Entry {
         id: entry,
         counts: done.counts.clone(),
+        references: pinned.versions(),
         sinks: files
             .into_iter()
             .map(|(outcome, files)| (outcome, SinkActions { schema: judging.schemas[&outcome].clone(), files }))
@@ -230,10 +242,27 @@ impl Sending<'_> {
         for (stored, said) in stored.iter_mut().zip(said(&rows, self.request.of)) {
             stored.said = said;
         }
+        let (rows, stored) = self.without_decided(rows, stored)?;
         match self.request.of {
             Outcome::Dlq => self.judge_letters(&rows, &stored),
-            Outcome::Valid | Outcome::Error => self.judge_rows(&rows, stored),
+            Outcome::Valid | Outcome::Error | Outcome::Staging | Outcome::Derived(_) => self.judge_rows(&rows, stored),
         }
+    }
+
+    /// Leaves out what the audit put where it is, and forgets what it merely remarked.
+    fn without_decided(&mut self, rows: RecordBatch, mut stored: Vec<Stored>) -> Result<(RecordBatch, Vec<Stored>)> {
+        if self.request.of == Outcome::Dlq {
+            return Ok((rows, stored));
+        }
+        let is_audits = |said: &String| said.split_once('/').is_some_and(|(rule, _)| rule == audit::RULE);
+        let is_decided = |stored: &Stored| stored.said.iter().any(|said| is_audits(said) && said.ends_with('!'));
+        let mask = BooleanArray::from_iter(stored.iter().map(|stored| Some(!is_decided(stored))));
+        let rows = filter_record_batch(&rows, &mask).map_err(bug)?;
+        let chosen = stored.len();
+        stored.retain(|stored| !is_decided(stored));
+        self.replayed.decided += (chosen - stored.len()) as u64;
+        stored.iter_mut().for_each(|stored| stored.said.retain(|said| !is_audits(said)));
+        Ok((rows, stored))
     }
 
     fn judge_letters(&mut self, rows: &RecordBatch, stored: &[Stored]) -> Result<()> {

@@ -18,12 +18,17 @@ use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use uuid::Uuid;
 
+use crate::audit::assign::Windows;
 use crate::chain::Judged;
 use crate::columns;
-use crate::config::SinkConfig;
+use crate::config::{SinkConfig, SinksConfig};
 use crate::error::{Error, Result};
+use crate::ledger::Extent;
 use crate::outcome::{Dead, Finding, Outcome};
 use crate::record::{Batch, RawBatch};
+use crate::schema::{REJECTED, WINDOW};
+
+mod published;
 
 /// What puts rows into their tables, and for the how manieth time.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +58,8 @@ impl Shaper {
         let mut paths = Vec::new();
         match (outcome, &sink.columns) {
             (Outcome::Dlq, _) => fields.extend(dead_fields()),
-            (Outcome::Valid | Outcome::Error, None) => {
+            (Outcome::Derived(_), _) => return Err(Error::Host(format!("`{outcome}` is shaped by its query"))),
+            (Outcome::Valid | Outcome::Error, None) | (Outcome::Staging, _) => {
                 for field in schema.fields() {
                     fields.push(field.as_ref().clone());
                     paths.push(field.name().clone());
@@ -75,6 +81,31 @@ impl Shaper {
         Ok(Shaper { outcome, paths, provenance: sink.provenance, schema: Arc::new(Schema::new(fields)) })
     }
 
+    /// The shaper of one of a pipeline's sinks; `None` where it has no such sink.
+    ///
+    /// Staging stores all columns, and those of the record beside them that the other sinks choose.
+    pub fn of(outcome: Outcome, sinks: &SinksConfig, schema: &Schema) -> Result<Option<Shaper>> {
+        let Some(sink) = sinks.of(outcome) else { return Ok(None) };
+        let mut shaper = Shaper::new(outcome, sink, schema)?;
+        if outcome == Outcome::Staging {
+            let chosen = [&sinks.valid, &sinks.error].into_iter().filter_map(|sink| sink.columns.as_ref()).flatten();
+            let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+            let provenance = provenance_fields();
+            for column in chosen {
+                let there = fields.iter().chain(&provenance).any(|field| *field.name() == column.path);
+                if let Some(data_type) = columns::pseudo_type(&column.path).filter(|_| !there) {
+                    fields.push(Field::new(&column.path, data_type, true));
+                    shaper.paths.push(column.path.clone());
+                }
+            }
+            fields.extend(provenance);
+            fields.push(Field::new(REJECTED, DataType::Boolean, true));
+            fields.push(Field::new(WINDOW, DataType::Utf8, true));
+            shaper.schema = Arc::new(Schema::new(fields));
+        }
+        Ok(Some(shaper))
+    }
+
     /// Which rows it shapes.
     pub fn outcome(&self) -> Outcome {
         self.outcome
@@ -94,8 +125,9 @@ impl Shaper {
     pub fn shape_again(&self, judged: &Judged, put: Put<'_>) -> Result<Option<RecordBatch>> {
         let columns = match self.outcome {
             Outcome::Dlq if judged.dead.is_empty() => return Ok(None),
+            Outcome::Derived(_) => return Ok(None),
             Outcome::Dlq => self.dead_rows(&judged.batch.raw, &judged.dead, put),
-            Outcome::Valid | Outcome::Error => {
+            Outcome::Valid | Outcome::Error | Outcome::Staging => {
                 let rows = judged.outcomes.iter().filter(|o| **o == self.outcome).count();
                 if rows == 0 {
                     return Ok(None);
@@ -136,7 +168,20 @@ impl Shaper {
             shaped.extend(self.coordinates(judged, all, put));
             shaped.push(self.findings(judged, rows));
         }
+        if self.outcome == Outcome::Staging {
+            let windows = judged.windows.as_ref();
+            shaped.extend(self.waiting(windows.ok_or_else(|| Error::Host("rows wait for no window".into()))?, judged));
+        }
         Ok(shaped)
+    }
+
+    /// `_rejected _window`.
+    fn waiting(&self, windows: &Windows, judged: &Judged) -> [ArrayRef; 2] {
+        let keys: Vec<String> = windows.extents.iter().map(Extent::key).collect();
+        let rows = || judged.outcomes.iter().enumerate().filter(|(_, o)| **o == self.outcome).map(|(row, _)| row);
+        let rejected = BooleanArray::from_iter(rows().map(|row| Some(windows.rejected[row])));
+        let window = StringArray::from_iter_values(rows().map(|row| &keys[windows.of_row[row] as usize]));
+        [Arc::new(rejected), Arc::new(window)]
     }
 
     fn coordinates(&self, judged: &Judged, all: bool, put: Put<'_>) -> Vec<ArrayRef> {

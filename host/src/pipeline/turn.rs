@@ -91,6 +91,8 @@ pub(super) fn work_off(
 /// The entry that takes batches.
 pub(super) struct Open {
     opening: Arc<Opening>,
+    /// see [`Entries`](super::intake::Entries)
+    number: u64,
     since: Instant,
     records: u64,
     bytes: u64,
@@ -122,6 +124,8 @@ pub(super) struct Loop<'a> {
     pub open: Option<Open>,
     pub closing: Option<Closing>,
     pub committing: bool,
+    /// the number of the entry that is being committed
+    pub under_way: u64,
     pub epoch: u64,
     /// the next offset of each partition that was taken
     pub next: Positions,
@@ -206,12 +210,24 @@ impl Loop<'_> {
         if self.open.is_none() {
             self.begin(&batch);
         }
+        let pinned = match &self.open {
+            Some(open) => open.opening.pinned.clone(),
+            None => match self.judging.chain.parts.references.pinned() {
+                Ok(pinned) => pinned,
+                Err(error) => {
+                    self.shared.landed(batch.weight());
+                    return self.fail(error);
+                }
+            },
+        };
         let open = self.open.get_or_insert_with(|| Open {
             opening: Arc::new(Opening {
                 id: Uuid::now_v7(),
                 judging: self.judging.clone(),
+                pinned,
                 shadow: self.shared.beside(),
             }),
+            number: self.shared.entries.open(),
             since: Instant::now(),
             records: 0,
             bytes: 0,
@@ -318,9 +334,11 @@ impl Loop<'_> {
         }
         let Some(Closing { open, written, due, .. }) = self.closing.take() else { return };
         if self.failed.is_some() || open.discard {
+            self.settle(open.number);
             return;
         }
         self.committing = true;
+        self.under_way = open.number;
         self.shared.metrics.health.committing(true);
         self.shared.metrics.step(Step::Close, due.elapsed());
         let (opening, ranges, opened) = (open.opening, open.ranges, open.since);
@@ -329,6 +347,7 @@ impl Loop<'_> {
 
     fn land(&mut self, landed: Result<Committed>, watch: &mut dyn FnMut(Happening)) {
         self.committing = false;
+        self.settle(self.under_way);
         self.shared.metrics.health.committing(false);
         match landed {
             Ok(Committed::At(landed)) => {
@@ -347,6 +366,12 @@ impl Loop<'_> {
             }
             Err(error) => self.fail(error),
         }
+    }
+
+    /// Nothing of an entry is under way any more.
+    fn settle(&mut self, number: u64) {
+        self.shared.entries.settle(number);
+        self.shared.bell.ring();
     }
 
     /// Drops the open entry and whatever waits in the queue: all of it is read again. `known` are positions that the
@@ -370,6 +395,7 @@ impl Loop<'_> {
                 let _ = done.send(());
             }
             Word::Assigned(lag) => watch(Happening::Assigned(&lag)),
+            Word::Refreshed(refreshed) => watch(Happening::Refreshed(&refreshed)),
             Word::Ended(result) => {
                 self.ended = true;
                 self.shared.metrics.health.source_ended();
@@ -412,7 +438,7 @@ mod tests {
 
     const PIPELINE: &str = r#"
 name = "visits"
-state = "lake/_sluice"
+state = "lake/_sluice/visits"
 [source]
 files = ["*.ndjson"]
 [schema]
@@ -454,6 +480,7 @@ dlq = { delta = "lake/visits_dlq" }
             open: None,
             closing: None,
             committing: false,
+            under_way: 0,
             epoch: 0,
             next: Positions::new(),
             torn: 0,

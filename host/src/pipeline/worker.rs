@@ -7,27 +7,23 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::TimestampMicrosecondType;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::beside::Beside;
+use super::intake::Shared;
 use super::judging::{Judging, Opening, shapers};
 use super::shape::Shaper;
+use crate::audit::assign::Assigner;
 use crate::chain::{Judge, Judged, Spent, Waiting, dead_key};
-use crate::columns;
 use crate::crash;
 use crate::error::Result;
-use crate::ledger::{Counts, FileAction};
+use crate::ledger::{Counts, Extent, FileAction};
 use crate::outcome::Outcome;
 use crate::record::{RawBatch, TopicPartition};
 use crate::shadow::Seen;
 use crate::sink::FileTarget;
 use crate::sink::files::TableWriter;
-
-/// An event time more than this beyond the record's own time is not usable: one bad date must not move a watermark.
-const MAX_AHEAD_MICROS: i64 = 3_600_000_000;
 
 /// Where and why the first row of a kind went wrong, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +45,8 @@ pub struct Written {
     pub files: BTreeMap<Outcome, Vec<FileAction>>,
     /// latest usable event time per partition
     pub latest_event_time: BTreeMap<TopicPartition, i64>,
+    /// rows in staging, and those among them with an error finding
+    pub windows: BTreeMap<Extent, (u64, u64)>,
     /// the first dead letter of each kind
     pub examples: BTreeMap<String, Example>,
     /// what a candidate would have done otherwise
@@ -72,7 +70,9 @@ pub struct Worker {
     places: Vec<Place>,
     writers: BTreeMap<Outcome, TableWriter>,
     written: Written,
+    assigner: Assigner,
     started_micros: i64,
+    shared: Arc<Shared>,
     runtime: Handle,
     writing: Duration,
     beside: Option<Beside>,
@@ -82,8 +82,14 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that writes to `places`, and begins with the generation `judging`.
-    pub(super) fn new(judging: &Arc<Judging>, places: Vec<Place>, runtime: Handle) -> Result<Worker> {
+    pub(super) fn new(
+        judging: &Arc<Judging>,
+        places: Vec<Place>,
+        shared: Arc<Shared>,
+        runtime: Handle,
+    ) -> Result<Worker> {
         let chain = &judging.chain;
+        let started_micros = chrono::Utc::now().timestamp_micros();
         Ok(Worker {
             judging: judging.clone(),
             judge: chain.judge()?,
@@ -91,7 +97,9 @@ impl Worker {
             places,
             writers: BTreeMap::new(),
             written: Written::default(),
-            started_micros: chrono::Utc::now().timestamp_micros(),
+            assigner: Assigner::new(&chain.config, started_micros),
+            started_micros,
+            shared,
             runtime,
             writing: Duration::ZERO,
             beside: None,
@@ -104,23 +112,34 @@ impl Worker {
         if !Arc::ptr_eq(&opening.judging, &self.judging) {
             let chain = &opening.judging.chain;
             (self.judge, self.shapers) = (chain.judge()?, shapers(chain)?);
+            self.assigner = Assigner::new(&chain.config, self.started_micros);
             self.judging = opening.judging.clone();
         }
+        self.judge.pin(&opening.pinned);
         self.beside = self.beside.take().filter(|beside| opening.shadow.as_ref().is_some_and(|it| beside.is_of(it)));
         if let (None, Some(shadow)) = (&self.beside, &opening.shadow) {
             self.beside = Beside::new(shadow, self.runtime.clone());
         }
+        if let Some(beside) = &mut self.beside {
+            beside.pin(&opening.judging.chain.parts.references, &opening.pinned);
+        }
         let again = self.beside.as_mut().is_some_and(Beside::takes).then(|| raw.clone());
+        // once for the batch: what is decided meanwhile is found out when the entry is appended
+        let closed = self.shared.closed();
         let (mut waiting, mut kept, mut judging) = (Waiting::from(raw), Vec::new(), Duration::ZERO);
         loop {
             let begun = Instant::now();
-            let Some(judged) = self.judge.next(&mut waiting)? else { break };
+            let Some(mut judged) = self.judge.next(&mut waiting)? else { break };
             judging += begun.elapsed();
+            // a candidate is compared with what was judged: where rows wait, and for what, is nobody's judgement
+            kept.extend(again.is_some().then(|| judged.clone()));
             let begun = Instant::now();
+            let (now, shared) = (chrono::Utc::now().timestamp_micros(), &self.shared);
+            let latest = self.assigner.assign(&mut judged, &closed, now, |partition| shared.topic_id(partition));
+            self.written.tell(latest);
             self.write(opening.id, &judged)?;
             self.note(&judged);
             self.writing += begun.elapsed();
-            kept.extend(again.is_some().then_some(judged));
         }
         if let (Some(raw), Some(beside)) = (again, &mut self.beside) {
             let spent = self.judge.take_spent();
@@ -185,34 +204,20 @@ impl Worker {
                 None => drop(self.written.examples.insert(dead_key(dead), example)),
             }
         }
-        self.note_event_times(judged);
-    }
-
-    fn note_event_times(&mut self, judged: &Judged) {
-        let event_time = self.judging.chain.config.event_time.as_deref();
-        let Some(times) = event_time.and_then(|path| columns::column(&judged.batch, path)) else {
-            return;
-        };
-        let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else { return };
-        let raw = &judged.batch.raw;
-        let mut latest: Vec<Option<i64>> = vec![None; raw.ranges.len()];
-        for (row, &record) in judged.batch.origin.iter().enumerate() {
-            if times.is_null(row) {
+        let Some(windows) = &judged.windows else { return };
+        let mut last: Option<(u32, &mut (u64, u64))> = None;
+        for (row, outcome) in judged.outcomes.iter().enumerate() {
+            if *outcome != Outcome::Staging {
                 continue;
             }
-            let record = &raw.records[record as usize];
-            let now = record.timestamp.map_or(self.started_micros, |ms| ms.saturating_mul(1000));
-            let time = times.value(row);
-            if time <= now.saturating_add(MAX_AHEAD_MICROS) {
-                let latest = &mut latest[record.range as usize];
-                *latest = (*latest).max(Some(time));
-            }
-        }
-        for (range, latest) in raw.ranges.iter().zip(latest) {
-            if let Some(latest) = latest {
-                let known = self.written.latest_event_time.entry(range.partition.clone()).or_insert(latest);
-                *known = latest.max(*known);
-            }
+            let at = windows.of_row[row];
+            let (known, counted) = match last.take() {
+                Some((known, counted)) if known == at => (known, counted),
+                _ => (at, self.written.windows.entry(windows.extents[at as usize].clone()).or_default()),
+            };
+            counted.0 += 1;
+            counted.1 += u64::from(windows.rejected[row]);
+            last = Some((known, counted));
         }
     }
 }
@@ -224,15 +229,24 @@ impl Written {
         for (outcome, files) in other.files {
             self.files.entry(outcome).or_default().extend(files);
         }
-        for (partition, time) in other.latest_event_time {
-            let known = self.latest_event_time.entry(partition).or_insert(time);
-            *known = time.max(*known);
+        self.tell(other.latest_event_time);
+        for (window, (rows, rejected)) in other.windows {
+            let known = self.windows.entry(window).or_default();
+            *known = (known.0 + rows, known.1 + rejected);
         }
         merge_examples(&mut self.examples, other.examples);
         match (&mut self.shadow, other.shadow) {
             (Some(seen), Some(other)) => seen.merge(other),
             (seen @ None, other) => *seen = other,
             (Some(_), None) => {}
+        }
+    }
+
+    /// The latest event time of some partitions.
+    fn tell(&mut self, latest: BTreeMap<TopicPartition, i64>) {
+        for (partition, time) in latest {
+            let known = self.latest_event_time.entry(partition).or_insert(time);
+            *known = time.max(*known);
         }
     }
 }

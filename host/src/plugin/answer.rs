@@ -134,6 +134,13 @@ pub(super) fn enriched(
     Ok(Enriched { rows: origin, columns })
 }
 
+/// A column of a key that a guest looks up, of whatever type it says.
+pub(super) fn key(raw: RawColumn, rows: usize) -> Checked<ArrayRef> {
+    let ty = raw.ty.ok_or("it is absent")?;
+    let (precision, scale) = raw.decimal.unwrap_or_default();
+    column(raw, &Produced { name: String::new(), ty, precision, scale }, rows)
+}
+
 fn column(raw: RawColumn, produced: &Produced, rows: usize) -> Checked<ArrayRef> {
     match raw.ty {
         Some(ty) if ty == produced.ty => {}

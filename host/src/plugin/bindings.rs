@@ -7,6 +7,7 @@ use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use wasmtime::{Result, Store};
 
 use super::answer::{RawColumn, RawEnriched, RawFinding};
+use super::audit::{Metric, Opinion, Summary, Window};
 use super::describe::{Code, Described, Instances, Produced, Request, Type};
 use super::log::Level;
 use super::pass::Passed;
@@ -25,8 +26,10 @@ mod generated {
             package sluice:every@0.1.0;
             world plugin {
                 import sluice:plugin/host@0.1.0;
+                import sluice:plugin/reference@0.1.0;
                 export sluice:plugin/rule@0.1.0;
                 export sluice:plugin/enricher@0.1.0;
+                export sluice:plugin/auditor@0.1.0;
             }
         ",
         world: "sluice:every/plugin",
@@ -34,8 +37,8 @@ mod generated {
     });
 }
 
-use generated::exports::sluice::plugin::{enricher, rule};
-use generated::sluice::plugin::{host, types};
+use generated::exports::sluice::plugin::{auditor, enricher, rule};
+use generated::sluice::plugin::{host, reference, types};
 
 /// A compiled component of one kind, ready to be instantiated in any number of stores.
 pub(super) struct Entry {
@@ -46,19 +49,22 @@ pub(super) struct Entry {
 enum Indices {
     Rule(rule::GuestIndices),
     Enricher(enricher::GuestIndices),
+    Auditor(auditor::GuestIndices),
 }
 
 /// An instance's functions.
 pub(super) enum Guest {
     Rule(rule::Guest),
     Enricher(enricher::Guest),
+    Auditor(auditor::Guest),
 }
 
 impl Entry {
-    /// Links the component to `host.log` and nothing else, or to that and the stand-ins for WASI.
+    /// Links the component to `host.log` and `reference.lookup`, or to those and the stand-ins for WASI, and to nothing else.
     pub(super) fn new(engine: &wasmtime::Engine, component: &Component, kind: Kind, wasi: Wasi) -> Result<Entry> {
         let mut linker = Linker::new(engine);
         host::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
+        reference::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
         match wasi {
             Wasi::None => {}
             Wasi::Inert => inert::link(&mut linker, component)?,
@@ -67,6 +73,7 @@ impl Entry {
         let indices = match kind {
             Kind::Rule => Indices::Rule(rule::GuestIndices::new(&pre)?),
             Kind::Enricher => Indices::Enricher(enricher::GuestIndices::new(&pre)?),
+            Kind::Auditor => Indices::Auditor(auditor::GuestIndices::new(&pre)?),
         };
         Ok(Entry { pre, indices })
     }
@@ -77,6 +84,7 @@ impl Entry {
         Ok(match &self.indices {
             Indices::Rule(indices) => Guest::Rule(indices.load(store, &instance)?),
             Indices::Enricher(indices) => Guest::Enricher(indices.load(store, &instance)?),
+            Indices::Auditor(indices) => Guest::Auditor(indices.load(store, &instance)?),
         })
     }
 }
@@ -90,6 +98,7 @@ impl Guest {
         Ok(match self {
             Guest::Rule(guest) => guest.call_configure(store, config)?.map(Described::from).map_err(error),
             Guest::Enricher(guest) => guest.call_configure(store, config)?.map(Described::from).map_err(error),
+            Guest::Auditor(guest) => guest.call_configure(store, config)?.map(Described::from).map_err(error),
         })
     }
 
@@ -115,6 +124,41 @@ impl Guest {
             rows: enriched.rows,
             columns: enriched.columns.into_iter().map(RawColumn::from).collect(),
         }))
+    }
+}
+
+impl Guest {
+    /// Calls `audit`. Panics on another kind: the caller knows it.
+    pub(super) fn audit(&self, store: &mut Store<State>, summary: &Summary) -> Result<Said<Opinion>> {
+        let Guest::Auditor(guest) = self else { unreachable!("audit is called on auditors only") };
+        let findings: Vec<auditor::Found<'_>> =
+            summary.findings.iter().map(|(code, rows)| auditor::Found { code, rows: *rows }).collect();
+        let history: Vec<auditor::PastWindow<'_>> = summary
+            .history
+            .iter()
+            .map(|(past, published)| auditor::PastWindow {
+                window: window(past),
+                verdict: if *published { auditor::Verdict::Published } else { auditor::Verdict::Rejected },
+            })
+            .collect();
+        let summary = auditor::Summary { window: window(&summary.window), findings: &findings, history: &history };
+        let answer = guest.call_audit(store, summary)?;
+        Ok(answer.map_err(error).map(|decision| match decision {
+            auditor::Decision::Publish => Opinion::Publish,
+            auditor::Decision::Hold(why) => Opinion::Hold(why),
+            auditor::Decision::Reject(why) => Opinion::Reject(why),
+        }))
+    }
+}
+
+fn window(window: &Window) -> auditor::Window<'_> {
+    auditor::Window {
+        key: &window.key,
+        starts: window.span.map(|(starts, _)| starts),
+        ends: window.span.map(|(_, ends)| ends),
+        rows: window.rows,
+        rejected: window.rejected,
+        values: &window.values,
     }
 }
 
@@ -197,6 +241,8 @@ impl From<rule::Description> for Described {
             codes: said.codes.into_iter().map(Code::from).collect(),
             produces: Vec::new(),
             one_to_many: false,
+            metrics: Vec::new(),
+            history: 0,
             instances: said.instances.into(),
         }
     }
@@ -211,6 +257,24 @@ impl From<enricher::Description> for Described {
             codes: Vec::new(),
             produces: said.produces.into_iter().map(Produced::from).collect(),
             one_to_many: said.one_to_many,
+            metrics: Vec::new(),
+            history: 0,
+            instances: said.instances.into(),
+        }
+    }
+}
+
+impl From<auditor::Description> for Described {
+    fn from(said: auditor::Description) -> Self {
+        Described {
+            name: said.name,
+            version: said.version,
+            columns: Vec::new(),
+            codes: Vec::new(),
+            produces: Vec::new(),
+            one_to_many: false,
+            metrics: said.metrics.into_iter().map(|metric| Metric { name: metric.name, sql: metric.sql }).collect(),
+            history: said.history,
             instances: said.instances.into(),
         }
     }
@@ -265,6 +329,50 @@ impl From<types::LogicalType> for Type {
 }
 
 impl types::Host for State {}
+
+impl reference::Host for State {
+    fn lookup(
+        &mut self,
+        table: String,
+        rows: u32,
+        keys: Vec<types::ColumnResult>,
+        columns: Vec<types::ColumnRequest>,
+    ) -> std::result::Result<reference::Joined, String> {
+        let keys = keys.into_iter().map(RawColumn::from).collect();
+        let columns: Vec<Request> = columns.into_iter().map(Request::from).collect();
+        let lent = State::lookup(self, &table, rows as usize, keys, &columns)?;
+        Ok(reference::Joined { rows: lent.rows, columns: lent.columns.iter().map(owned).collect() })
+    }
+}
+
+/// What the host answers itself is copied once: it is the guest's.
+fn owned(column: &Passed) -> types::ColumnResult {
+    use types::ColumnResult as C;
+    let fixed = |values: &super::pass::Fixed| types::FixedResult {
+        data: values.data.to_vec(),
+        validity: values.validity.to_vec(),
+    };
+    let varlen = |values: &super::pass::Varlen| types::VarlenResult {
+        offsets: values.offsets.to_vec(),
+        data: values.data.to_vec(),
+        validity: values.validity.to_vec(),
+    };
+    match column {
+        Passed::Absent => C::Absent,
+        Passed::Boolean(values) => C::Boolean(fixed(values)),
+        Passed::Int32(values) => C::Int32(fixed(values)),
+        Passed::Int64(values) => C::Int64(fixed(values)),
+        Passed::Float64(values) => C::Float64(fixed(values)),
+        Passed::Date32(values) => C::Date32(fixed(values)),
+        Passed::TimestampUs(values) => C::TimestampUs(fixed(values)),
+        Passed::Decimal(precision, scale, values) => {
+            C::Decimal(types::DecimalsResult { precision: *precision, scale: *scale, values: fixed(values) })
+        }
+        Passed::Utf8(values) => C::Utf8(varlen(values)),
+        Passed::Binary(values) => C::Binary(varlen(values)),
+        Passed::Json(values) => C::Json(varlen(values)),
+    }
+}
 
 impl host::Host for State {
     fn log(&mut self, level: host::Level, message: String) {

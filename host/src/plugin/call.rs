@@ -24,6 +24,7 @@ use crate::config::OnFailure;
 use crate::error::{Error, Result};
 use crate::outcome::{Finding, Reason};
 use crate::record::Batch;
+use crate::reference::Pinned;
 
 /// Calls that a batch may spend on isolating. One poison row among 4096 costs 24 at most; a plugin that needs more for one
 /// batch has itself failed.
@@ -110,6 +111,8 @@ struct Live {
     instance: Option<Instance>,
     /// calls of `instance`
     calls: u32,
+    /// what it may look up
+    pinned: Pinned,
     tally: Tally,
     /// overrules what the plugin asks for
     instances: Option<Instances>,
@@ -137,6 +140,11 @@ impl Caller {
     /// The plugin that is called.
     pub fn plugin(&self) -> &Arc<Plugin> {
         &self.plugin
+    }
+
+    /// Lends these reference tables from now on.
+    pub fn pin(&mut self, pinned: &Pinned) {
+        self.live.pinned = pinned.clone();
     }
 
     /// Bytes of memories and tables of the instance that is kept between calls; 0 where there is none.
@@ -389,6 +397,7 @@ impl Live {
                 instance
             }
         };
+        instance.lend(&self.pinned);
         let len = rows.len();
         let answer = call(&mut instance, plugin, len, &prepared.slice(rows));
         self.tally.fuel += instance.burnt();

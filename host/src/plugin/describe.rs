@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use serde::Serialize;
 
 use super::Kind;
+use super::audit::Metric;
 use super::log::clean;
 use crate::columns;
 use crate::outcome::Severity;
@@ -151,10 +152,26 @@ pub struct Described {
     pub produces: Vec<Produced>,
     /// whether an enricher may make several rows of one
     pub one_to_many: bool,
+    /// what an auditor wants computed
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<Metric>,
+    /// past windows that an auditor wants to see
+    #[serde(skip_serializing_if = "is_zero")]
+    pub history: u32,
     /// how instances are run
     pub instances: Instances,
 }
 
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// Numbers that one auditor may want: each is a query.
+const METRICS: usize = 64;
+/// Bytes of one of them as SQL.
+const SQL: usize = 4096;
+/// Past windows that an auditor may see: what the ledger remembers.
+const HISTORY: u32 = 1_000;
 /// Bytes of a name, a version, a code: they stand in tables, logs and metric labels.
 const NAME: usize = 64;
 /// Bytes of a code's help: one sentence on a screen.
@@ -199,10 +216,22 @@ pub(super) fn check(said: &Described, kind: Kind) -> Result<(), String> {
             ));
         }
     }
+    if said.metrics.len() > METRICS || said.history > HISTORY {
+        return Err(format!("wants more than {METRICS} metrics, or to see more than {HISTORY} windows"));
+    }
+    let mut names = BTreeSet::new();
+    for metric in &said.metrics {
+        if !is_kebab(&metric.name) || !names.insert(&metric.name) {
+            return Err(format!("has the metric {}, which is not kebab-case or there twice", quoted(&metric.name)));
+        }
+        if metric.sql.is_empty() || metric.sql.len() > SQL || metric.sql.contains('\0') {
+            return Err(format!("has SQL for `{}` that is not 1 to {SQL} bytes of text", metric.name));
+        }
+    }
     match kind {
         Kind::Rule if said.codes.is_empty() => Err("declares no codes, so it can object to nothing".into()),
         Kind::Enricher if said.produces.is_empty() => Err("produces no columns, so it adds nothing".into()),
-        Kind::Rule | Kind::Enricher => Ok(()),
+        Kind::Rule | Kind::Enricher | Kind::Auditor => Ok(()),
     }
 }
 
@@ -342,6 +371,8 @@ mod tests {
                 .collect(),
             produces: vec![],
             one_to_many: false,
+            metrics: vec![],
+            history: 0,
             instances: Instances::Fresh,
         }
     }

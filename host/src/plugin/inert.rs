@@ -267,10 +267,10 @@ fn nothing(store: &mut StoreContextMut<'_, State>, ty: &Type) -> Result<Val> {
 
 /// A stream that is at its end says `closed`; any other error is the first of its kind.
 fn closed_or(of: &mut impl FnMut(Type) -> Result<Val>, error: Type) -> Result<Val> {
-    if let Type::Variant(variant) = &error {
-        if variant.cases().any(|case| case.name == "closed" && case.ty.is_none()) {
-            return Ok(Val::Variant("closed".into(), None));
-        }
+    if let Type::Variant(variant) = &error
+        && variant.cases().any(|case| case.name == "closed" && case.ty.is_none())
+    {
+        return Ok(Val::Variant("closed".into(), None));
     }
     of(error)
 }

@@ -178,6 +178,9 @@ fn describe_lines(f: &mut fmt::Formatter<'_>, said: &Described) -> fmt::Result {
         };
         writeln!(f, "  {:<9} {:<width$}  {severity}{}", head("codes", i), code.code, code.help)?;
     }
+    for (i, metric) in said.metrics.iter().enumerate() {
+        writeln!(f, "  {:<9} {:<width$}  {}", head("measures", i), metric.name, metric.sql)?;
+    }
     for (i, added) in said.produces.iter().enumerate() {
         let ty = match added.ty {
             Type::Decimal => format!("decimal({}, {})", added.precision, added.scale),

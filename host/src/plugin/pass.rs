@@ -90,6 +90,17 @@ impl Prepared {
         Ok(Prepared { rows: batch.len(), columns })
     }
 
+    /// Columns that belong to no batch, each as it was asked for; `None` is absent.
+    pub(super) fn of(rows: usize, columns: Vec<Option<(Type, ArrayRef)>>) -> std::result::Result<Prepared, String> {
+        let converted = columns.into_iter().map(|column| {
+            let Some((ty, array)) = column else { return Ok(None) };
+            let converted =
+                convert(&array, ty).map_err(|e| format!("a column cannot be passed as {}: {e}", ty.as_str()));
+            Ok(Some((ty, converted?)))
+        });
+        Ok(Prepared { rows, columns: converted.collect::<std::result::Result<_, String>>()? })
+    }
+
     /// Cuts the rows into calls: as many as fit into `call_bytes`, `call_rows` at most, one at least.
     pub(super) fn pieces(&self, limits: &Limits) -> Vec<Range<usize>> {
         let mut pieces = Vec::new();

@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
-use super::answer::{self, Enriched, RawFinding};
+use super::answer::{self, Enriched, RawColumn, RawFinding};
+use super::audit::{Opinion, Summary};
 use super::bindings::{Entry, Guest, Said};
-use super::describe::Described;
+use super::describe::{Described, Request};
 use super::engine::{Engine, ticks};
 use super::inert::Clock;
+use super::lend::{self, Lent};
 use super::log::{LINE, Level, LogGate, clean};
 use super::pass::Passed;
 use crate::config::Limits;
 use crate::outcome::Reason;
+use crate::reference::Pinned;
 
 /// Fuel for instantiating and configuring: about a second of work. A JSON Schema compiles and an interpreter starts in less.
 const START_FUEL: u64 = 2_000_000_000;
@@ -60,11 +63,26 @@ pub(super) struct State {
     pub clock: Clock,
     limiter: Limiter,
     log: Arc<LogGate>,
+    /// the tables of the entry whose rows are judged; none while the plugin is configured
+    pinned: Pinned,
+    /// bytes of one answer of them
+    most: usize,
     /// the last error that the guest logged: an SDK's panic hook says there why it is about to trap
     last_error: Option<String>,
 }
 
 impl State {
+    /// `reference.lookup`.
+    pub(super) fn lookup(
+        &self,
+        table: &str,
+        rows: usize,
+        keys: Vec<RawColumn>,
+        wanted: &[Request],
+    ) -> Result<Lent, String> {
+        lend::lookup(&self.pinned, table, rows, keys, wanted, self.most)
+    }
+
     /// `host.log`.
     pub(super) fn log(&mut self, level: Level, message: &str) {
         let line = clean(message, LINE);
@@ -155,6 +173,8 @@ impl Instance {
             clock: Clock::default(),
             limiter: Limiter { used: 0, last: 0, most: template.limits.memory, denied: false },
             log: Arc::clone(&template.log),
+            pinned: Pinned::default(),
+            most: template.limits.memory,
             last_error: None,
         };
         let mut store = Store::new(template.engine.wasm(), state);
@@ -168,6 +188,11 @@ impl Instance {
         let said = instance.guest.configure(&mut instance.store, &template.config);
         let said = instance.said(said, &template.limits, START_TIME)?;
         Ok((instance, said))
+    }
+
+    /// Lends these tables from now on.
+    pub(super) fn lend(&mut self, pinned: &Pinned) {
+        self.store.data_mut().pinned = pinned.clone();
     }
 
     /// Judges one call's rows; the answer is checked.
@@ -201,6 +226,14 @@ impl Instance {
         let answer = self.guest.enrich(&mut self.store, rows as u32, columns);
         let enriched = self.said(answer, limits, limits.time)?;
         answer::enriched(enriched, rows, &said.produces, said.one_to_many).map_err(broken)
+    }
+
+    /// Lets an auditor decide.
+    pub(super) fn audit(&mut self, summary: &Summary, limits: &Limits) -> Result<Opinion, Failure> {
+        // the past is what it works through
+        self.begin(summary.history.len(), limits, START_ANSWER);
+        let answer = self.guest.audit(&mut self.store, summary);
+        self.said(answer, limits, limits.time)
     }
 
     fn begin(&mut self, rows: usize, limits: &Limits, answer: usize) {

@@ -36,6 +36,7 @@ struct Contract {
     resolve: Resolve,
     rule: WorldId,
     enricher: WorldId,
+    auditor: WorldId,
     /// `0.1.0`
     version: String,
     /// `0.1`
@@ -48,10 +49,10 @@ fn contract() -> &'static Contract {
         let mut resolve = Resolve::default();
         let package = resolve.push_str("plugin.wit", CONTRACT).expect("bindgen has parsed the same text");
         let world = |name| resolve.select_world(&[package], Some(name)).expect("the contract has this world");
-        let (rule, enricher) = (world("rule-plugin"), world("enricher-plugin"));
+        let (rule, enricher, auditor) = (world("rule-plugin"), world("enricher-plugin"), world("auditor-plugin"));
         let version = resolve.packages[package].name.version.clone().expect("the contract has a version");
         let line = if version.major > 0 { format!("{}", version.major) } else { format!("0.{}", version.minor) };
-        Contract { version: version.to_string(), line, rule, enricher, resolve }
+        Contract { version: version.to_string(), line, rule, enricher, auditor, resolve }
     })
 }
 
@@ -114,6 +115,7 @@ impl Sections {
         self.exports.iter().find_map(|name| match own(name)?.0 {
             "rule" => Some(Kind::Rule),
             "enricher" => Some(Kind::Enricher),
+            "auditor" => Some(Kind::Auditor),
             _ => None,
         })
     }
@@ -129,7 +131,7 @@ impl Sections {
                 n => format!(" (and {n} more)"),
             };
             return Err(match own(first) {
-                Some(("host" | "types", _)) => format!("it imports {first}; this host speaks {line}"),
+                Some(("host" | "types" | "reference", _)) => format!("it imports {first}; this host speaks {line}"),
                 Some(_) => format!("it imports {first}, which this host does not have"),
                 None => format!("it imports {first}{more}: {}", refusal(first)),
             });
@@ -143,11 +145,18 @@ impl Sections {
             return Err(format!("it exports {name}; this host speaks {line}"));
         }
         Err(match (ours.next(), kind) {
-            (Some((_, ("rule", _))), _) => {
-                "it is a rule where an enricher was expected: name it under [rule.<name>]".into()
+            (Some((_, ("rule", _))), kind) => {
+                format!("it is a rule where an {kind} was expected: name it under [rule.<name>]")
+            }
+            (Some((_, ("enricher", _))), Kind::Auditor) => {
+                "it is an enricher where an auditor was expected: name it under [[enrich]]".into()
             }
             (Some((_, ("enricher", _))), _) => {
                 "it is an enricher where a rule was expected: name it under [[enrich]]".into()
+            }
+            (Some((_, ("auditor", _))), kind) => {
+                let article = if kind == Kind::Rule { "a" } else { "an" };
+                format!("it is an auditor where {article} {kind} was expected: name it under [auditor.<name>]")
             }
             (Some((name, _)), _) => {
                 format!("it exports {name}, which this host does not call; a {wanted} exports sluice:plugin/{wanted}")
@@ -167,6 +176,7 @@ impl Sections {
         let world = match kind {
             Kind::Rule => contract.rule,
             Kind::Enricher => contract.enricher,
+            Kind::Auditor => contract.auditor,
         };
         // an older or newer patch of the contract's version: compare by structure
         let other_patch = self
@@ -237,7 +247,7 @@ fn speaks(version: Option<&str>) -> bool {
 }
 
 fn is_offered(import: &str) -> bool {
-    matches!(own(import), Some(("host" | "types", version)) if speaks(version))
+    matches!(own(import), Some(("host" | "types" | "reference", version)) if speaks(version))
 }
 
 fn refusal(import: &str) -> String {
@@ -270,6 +280,7 @@ mod tests {
         let (host, types) = ("sluice:plugin/host@0.1.0", "sluice:plugin/types@0.1.0");
         let (rule, enricher) = ("sluice:plugin/rule@0.1.0", "sluice:plugin/enricher@0.1.0");
         assert_eq!(fit(&[host, types], &[rule], Kind::Rule), Ok(()));
+        assert_eq!(fit(&["sluice:plugin/reference@0.1.0"], &[rule], Kind::Rule), Ok(()));
         assert_eq!(fit(&[], &["sluice:plugin/rule@0.1.7"], Kind::Rule), Ok(()));
         assert_eq!(fit(&[host], &[rule, enricher], Kind::Enricher), Ok(()));
         for (imports, exports, kind, expected) in [
@@ -287,10 +298,10 @@ mod tests {
                 "it imports sluice:plugin/host@0.2.0; this host speaks 0.1",
             ),
             (
-                &["sluice:plugin/reference@0.1.0"],
+                &["sluice:plugin/clock@0.1.0"],
                 &[rule],
                 Kind::Rule,
-                "it imports sluice:plugin/reference@0.1.0, which this host does not have",
+                "it imports sluice:plugin/clock@0.1.0, which this host does not have",
             ),
             (
                 &[],

@@ -5,23 +5,38 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::ledger::{Entry, EntryRange, Fold, Kind, Ledger};
+use crate::ledger::{Decision, Entry, EntryRange, Fold, Kind, Ledger, Verdict};
 use crate::outcome::Outcome;
 use crate::record::TopicPartition;
 
 use super::{Report, Table, thousands};
 
-/// What one entry with rows claims.
+/// What one entry with rows claims: of records, of a replay, or of a decision.
 pub(super) struct Claim {
     pub(super) number: u64,
     /// of records that other entries account for: its ranges have holes, and its rows are a further attempt
     pub(super) is_replay: bool,
     pub(super) id: Uuid,
-    pub(super) records: u64,
+    /// records that have rows; `None` for a decision, which knows rows only
+    pub(super) records: Option<u64>,
     pub(super) rows: BTreeMap<Outcome, u64>,
+    /// rows in staging, per window
+    pub(super) staged: Vec<(String, u64)>,
     pub(super) ranges: Vec<EntryRange>,
     /// path → rows
     pub(super) files: BTreeMap<Outcome, Vec<(String, u64)>>,
+}
+
+impl Claim {
+    /// The rows that it has for a sink. Those that are made of others are counted by their files alone.
+    pub(super) fn rows_of(&self, outcome: Outcome) -> u64 {
+        match outcome {
+            Outcome::Valid | Outcome::Error | Outcome::Dlq | Outcome::Staging => {
+                self.rows.get(&outcome).copied().unwrap_or(0)
+            }
+            Outcome::Derived(_) => self.files.get(&outcome).into_iter().flatten().map(|(_, rows)| rows).sum(),
+        }
+    }
 }
 
 /// What the whole ledger claims.
@@ -29,6 +44,10 @@ pub(super) struct Account {
     pub(super) fold: Fold,
     /// the entries with rows, by number
     pub(super) claims: Vec<Claim>,
+    /// offsets of the entries that staged rows for the windows that are still open or held
+    staged: BTreeMap<String, Vec<EntryRange>>,
+    /// windows whose rows left staging, and the entry that says so
+    expired: BTreeMap<String, u64>,
     /// per sink the `adopt` entry that last took over a table as it was: what was in it before cannot be proven
     taken_over: BTreeMap<Outcome, (u64, Uuid)>,
 }
@@ -36,7 +55,13 @@ pub(super) struct Account {
 impl Account {
     /// Reads the ledger from its first entry, not from a checkpoint; `None` where it is not whole, which is reported.
     pub(super) async fn read(ledger: &Ledger, report: &mut Report) -> Result<Option<Account>> {
-        let mut account = Account { fold: Fold::default(), claims: Vec::new(), taken_over: BTreeMap::new() };
+        let mut account = Account {
+            fold: Fold::default(),
+            claims: Vec::new(),
+            staged: BTreeMap::new(),
+            expired: BTreeMap::new(),
+            taken_over: BTreeMap::new(),
+        };
         let whole = account.fill(ledger, report).await;
         report.head = account.fold.head;
         report.counts = account.fold.totals.clone();
@@ -67,7 +92,16 @@ impl Account {
                     }
                     *highest = range.to.max(*highest);
                 }
-                if matches!(entry.kind, Kind::Rows | Kind::Replay) {
+                self.expired.extend(entry.expired.iter().map(|window| (window.clone(), n)));
+                for staged in &entry.windows {
+                    let ranges = self.staged.entry(staged.window.key()).or_default();
+                    entry.ranges.iter().for_each(|range| join(ranges, range));
+                }
+                if let Some(decision) = entry.decision.as_ref().filter(|decision| decision.verdict != Verdict::Hold) {
+                    let ranges = self.staged.remove(&decision.window.key()).unwrap_or_default();
+                    missed(n, decision, report);
+                    self.claims.push(Claim { records: None, ranges, ..claim(n, &entry, report) });
+                } else if matches!(entry.kind, Kind::Rows | Kind::Replay) {
                     self.claims.push(claim(n, &entry, report));
                 }
             }
@@ -100,8 +134,17 @@ impl Account {
     pub(super) fn unproven(&self, table: &Table) -> Option<(u64, u64)> {
         let (n, _) = self.taken_over.get(&table.outcome)?;
         let before = self.claims.iter().filter(|claim| claim.number < *n);
-        let rows: u64 = before.filter_map(|claim| claim.rows.get(&table.outcome)).sum();
+        let rows: u64 = before.map(|claim| claim.rows_of(table.outcome)).sum();
         (rows > 0).then_some((*n, rows))
+    }
+
+    /// Rows of a claim that were in a table and left it after a time.
+    pub(super) fn expired(&self, claim: &Claim, table: &Table) -> u64 {
+        if table.outcome != Outcome::Staging {
+            return 0;
+        }
+        let gone = |window: &String| self.expired.get(window).is_some_and(|entry| *entry <= table.mark);
+        claim.staged.iter().filter(|(window, _)| gone(window)).map(|(_, rows)| rows).sum()
     }
 
     /// Whether a claim should be in a table.
@@ -112,10 +155,25 @@ impl Account {
 
     /// Entries that have rows for a table and are not in it.
     pub(super) fn pending(&self, table: &Table) -> u64 {
-        let waits = |claim: &&Claim| {
-            !self.is_applied(claim, table) && claim.rows.get(&table.outcome).is_some_and(|rows| *rows > 0)
-        };
+        let waits = |claim: &&Claim| !self.is_applied(claim, table) && claim.rows_of(table.outcome) > 0;
         self.claims.iter().filter(waits).count() as u64
+    }
+}
+
+/// Notes rows that staging had lost when a person released their window all the same.
+fn missed(n: u64, decision: &Decision, report: &mut Report) {
+    if decision.missing > 0 {
+        let (window, missing) = (&decision.window, thousands(decision.missing));
+        let by = format!("by an operator's word (entry {n})");
+        report.notes.push(format!("window {window}: {missing} staged rows were given up {by}"));
+    }
+}
+
+/// Adds a range to those of a window: one per partition is enough to say where its rows may come from.
+fn join(ranges: &mut Vec<EntryRange>, range: &EntryRange) {
+    match ranges.iter_mut().find(|known| known.partition == range.partition) {
+        Some(known) => (known.from, known.to) = (known.from.min(range.from), known.to.max(range.to)),
+        None => ranges.push(range.clone()),
     }
 }
 
@@ -125,7 +183,7 @@ fn explain(n: u64, entry: &Entry, before: &Fold, report: &mut Report) {
         let partition = &range.partition;
         let at = before.positions.get(partition).map(|position| position.offset);
         let (from, what) = match (entry.kind, at) {
-            (Kind::Rows | Kind::Start | Kind::Activate, _) => continue,
+            (Kind::Rows | Kind::Start | Kind::Activate | Kind::Decision | Kind::Expire, _) => continue,
             (Kind::Gap, _) => (range.from, "given up as lost"),
             (Kind::Adopt | Kind::Reset, Some(at)) => (at, "passed over"),
             (Kind::Adopt | Kind::Reset, None) | (Kind::Sweep | Kind::Replay, _) => continue,
@@ -160,6 +218,7 @@ fn claim(number: u64, entry: &Entry, report: &mut Report) -> Claim {
         to: span.to,
         topic_id: None,
         latest_event_time: None,
+        ended: false,
     });
     let ranges: Vec<EntryRange> = entry.ranges.iter().cloned().chain(spans).collect();
     let span: i64 = ranges.iter().map(|range| range.to - range.from).sum();
@@ -170,8 +229,9 @@ fn claim(number: u64, entry: &Entry, report: &mut Report) -> Claim {
         number,
         is_replay: entry.replay.is_some(),
         id: entry.id,
-        records: counts.records.saturating_sub(counts.skipped),
+        records: Some(counts.records.saturating_sub(counts.skipped)),
         rows: counts.outcomes.clone(),
+        staged: entry.windows.iter().map(|staged| (staged.window.key(), staged.rows)).collect(),
         ranges,
         files: entry
             .sinks

@@ -33,7 +33,7 @@ pub(super) async fn compare(account: &Account, tables: &[&Table], report: &mut R
         return Ok(());
     }
     let count = |outcome| -> u64 { replays.iter().filter_map(|claim| claim.rows.get(&outcome)).sum() };
-    let counts = Outcome::ALL.map(|outcome| format!("{outcome} {}", thousands(count(outcome))));
+    let counts = Outcome::LAST.map(|outcome| format!("{outcome} {}", thousands(count(outcome))));
     let noun = if replays.len() == 1 { "replay" } else { "replays" };
     report.notes.push(format!(
         "{} {noun} judged rows once more: {}",
@@ -56,7 +56,7 @@ pub(super) async fn compare(account: &Account, tables: &[&Table], report: &mut R
     let Some(union) = union else { return Ok(()) };
     session.register_table("attempts", union.into_view()).doing(doing)?;
     // of what is not looked at, nobody knows which attempts it has
-    let all_seen = Outcome::ALL
+    let all_seen = Outcome::LAST
         .iter()
         .all(|outcome| tables.iter().any(|table| table.outcome == *outcome && account.unproven(table).is_none()));
     let twice = (TWICE, "is the same attempt in two entries");

@@ -139,7 +139,8 @@ impl Control {
             let why =
                 format!("{wrong} of {seen} rows since its promotion are errors or dead letters, more than {most} %");
             let hash = short(&order.candidate).to_owned();
-            let before = revive(&self.follow, &order.base, &running.config, &running.engine)?;
+            let mut before = revive(&self.follow, &order.base, &running.config, &running.engine)?;
+            before.parts.references.share(&running.parts.references);
             let said = format!("generation {} is in force again, instead of {hash}: {why}", before.generation.short());
             self.swap.activate(Arc::new(before), Cause::Rollback)?;
             order.state = State::Undone { why };

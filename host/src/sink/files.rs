@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::crash;
 use crate::error::{Doing, Error, Result};
 use crate::ledger::FileAction;
+use crate::schema::REJECTED;
 use crate::sink::FileTarget;
 use crate::store::failed;
 
@@ -227,9 +228,10 @@ impl TableWriter {
 
     fn create(&self, part: Part) -> Result<OpenFile> {
         let name = format!(
-            "part-{:05}-{}-c000.zstd.parquet",
+            "part-{:05}-{}-c000.{}.parquet",
             SEQUENCE.fetch_add(1, Ordering::Relaxed),
-            self.entry.as_hyphenated()
+            self.entry.as_hyphenated(),
+            if is_staging(&self.file_schema) { "snappy" } else { "zstd" }
         );
         let path = match part.folder.is_empty() {
             true => name,
@@ -302,7 +304,8 @@ impl TableWriter {
 pub fn entry_of(name: &str) -> Option<Uuid> {
     let (sequence, rest) = name.strip_prefix("part-")?.split_once('-')?;
     let is_ours = sequence.len() >= 5 && sequence.bytes().all(|b| b.is_ascii_digit());
-    let entry = Uuid::try_parse(rest.strip_suffix("-c000.zstd.parquet")?).ok()?;
+    let entry = rest.strip_suffix("-c000.zstd.parquet").or_else(|| rest.strip_suffix("-c000.snappy.parquet"))?;
+    let entry = Uuid::try_parse(entry).ok()?;
     // other writers have names of this form, with random ids
     (is_ours && entry.get_version_num() == 7).then_some(entry)
 }
@@ -325,16 +328,26 @@ impl Drop for TableWriter {
     }
 }
 
+/// Whether rows of these columns wait for a decision.
+fn is_staging(schema: &Schema) -> bool {
+    schema.field_with_name(REJECTED).is_ok()
+}
+
 fn properties(schema: &Schema) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(1).map_err(|e| Error::Host(e.to_string()))?;
+    // what is staged is read once, whole, and gone after days: neither size nor bounds are worth their time
+    let (compression, statistics) = match is_staging(schema) {
+        true => (Compression::SNAPPY, EnabledStatistics::None),
+        // per chunk is what Delta's statistics need; per page costs time and footer
+        false => (Compression::ZSTD(level), EnabledStatistics::Chunk),
+    };
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("sluice version ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(level))
+        .set_compression(compression)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_size_limit(PAGE)
         .set_dictionary_page_size_limit(PAGE)
-        // per chunk is what Delta's statistics need; per page costs time and footer
-        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_statistics_enabled(statistics)
         .set_statistics_truncate_length(Some(STATISTICS_TEXT))
         // names of list elements and map entries as the format's specification has them
         .set_coerce_types(true);
@@ -345,6 +358,11 @@ fn properties(schema: &Schema) -> Result<WriterProperties> {
             || matches!(name, "_offset" | "_timestamp" | "_key" | "_value" | "_id");
         if unique {
             builder = builder.set_column_dictionary_enabled(ColumnPath::from(name.to_owned()), false);
+        }
+        // by which entry rows came is asked when they are accounted for
+        if name == "_batch" {
+            let column = ColumnPath::from(name.to_owned());
+            builder = builder.set_column_statistics_enabled(column, EnabledStatistics::Chunk);
         }
         // payloads have no bounds that a reader could use, and each bound would be kept whole until the file is finished
         if name == "_value" {

@@ -107,6 +107,7 @@ fn entry(kind: Kind, from: i64, to: i64) -> Entry {
         to,
         topic_id: None,
         latest_event_time: None,
+        ended: false,
     }];
     Entry { at: DateTime::UNIX_EPOCH, ranges, ..Entry::new(kind, "7f3a1c") }
 }

@@ -136,6 +136,7 @@ impl FilesSource {
                 identified.insert(file.partition.clone(), survey.identity.to_string());
             }
             if file.resume(position)? {
+                intake.ends(&file.partition, position.offset);
                 pending.remove(&index);
                 self.progress.done.fetch_add(file.stored_length(), Ordering::Relaxed);
             }
@@ -216,6 +217,7 @@ impl FilesSource {
         if !is_same {
             return Err(changed_meanwhile(&found));
         }
+        intake.ends(&partition, end);
         self.files[index].survey = Some(Survey { lines: Some(end - 1), ..survey });
         pending.remove(&index);
         Ok(())

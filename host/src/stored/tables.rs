@@ -15,7 +15,7 @@ use crate::outcome::Outcome;
 use crate::sink::look::{self, Table};
 use crate::store;
 
-/// The tables that are there, by outcome; queries know them as `valid`, `error` and `dlq`.
+/// The tables that are there, by outcome; queries know them as `valid`, `error`, `dlq` and `staging`, derived ones by their names.
 pub struct Tables {
     found: BTreeMap<Outcome, Table>,
     session: SessionContext,
@@ -25,8 +25,8 @@ impl Tables {
     /// Opens them all. A sink that is no table is not among them.
     pub async fn open(config: &Config) -> Result<Tables> {
         let mut found = BTreeMap::new();
-        for outcome in Outcome::ALL {
-            if let SinkKind::Delta(location) = &sink(config, outcome).kind
+        for (outcome, sink) in config.sinks.each() {
+            if let SinkKind::Delta(location) = &sink.kind
                 && let Some(table) = look::open(location, store::open(location)?.0).await?
             {
                 found.insert(outcome, table);
@@ -37,7 +37,7 @@ impl Tables {
 
     /// These tables.
     pub async fn of(found: BTreeMap<Outcome, Table>) -> Result<Tables> {
-        let named = found.iter().map(|(outcome, table)| (outcome.to_string(), table)).collect();
+        let named = found.iter().map(|(outcome, table)| (named(*outcome).to_owned(), table)).collect();
         let session = look::session(&named).await?;
         Ok(Tables { found, session })
     }
@@ -45,9 +45,9 @@ impl Tables {
     /// Why the tables cannot tell which rows are the latest of their coordinates, reads on from "because"; `None` where they
     /// can.
     pub async fn is_blind(&self, config: &Config) -> Result<Option<String>> {
-        for outcome in Outcome::ALL {
+        for (outcome, sink) in config.sinks.each() {
             if !self.found.contains_key(&outcome) {
-                return Ok(Some(match &sink(config, outcome).kind {
+                return Ok(Some(match &sink.kind {
                     SinkKind::Stdout => format!("{outcome} goes to standard output, where nobody can look"),
                     SinkKind::Delta(location) => format!("there is no table at {} ({outcome})", location.written),
                 }));
@@ -64,6 +64,11 @@ impl Tables {
         self.found.get(&outcome)
     }
 
+    /// Whose tables they are.
+    pub fn outcomes(&self) -> impl Iterator<Item = Outcome> {
+        self.found.keys().copied()
+    }
+
     /// A session that knows them all.
     pub fn session(&self) -> &SessionContext {
         &self.session
@@ -78,7 +83,7 @@ impl Tables {
     /// The rows of a table for which a condition holds.
     pub async fn rows(&self, outcome: Outcome, condition: Option<&str>) -> Result<DataFrame> {
         let doing = || format!("cannot read the rows of {outcome}");
-        let frame = self.session.table(outcome.as_str()).await.doing(doing)?;
+        let frame = self.session.table(datafusion::common::TableReference::bare(named(outcome))).await.doing(doing)?;
         let Some(condition) = condition else { return Ok(frame) };
         let wrong = |e: datafusion::error::DataFusionError| {
             Error::Config(format!("--where cannot be understood: {}: {condition}", e.strip_backtrace()))
@@ -87,13 +92,12 @@ impl Tables {
         frame.filter(expression).map_err(wrong)
     }
 
-    /// The same without rows of which any table has a later attempt.
+    /// The same without rows of which any table has a later attempt. What is derived from rows has no attempts of its own.
     pub async fn latest(&self, outcome: Outcome, condition: Option<&str>) -> Result<DataFrame> {
         let doing = || format!("cannot find the latest rows of {outcome}");
         let rows = self.rows(outcome, condition).await?;
-        let Some(later) = self.later().await?.filter(|_| has_provenance(rows.schema().as_arrow())) else {
-            return Ok(rows);
-        };
+        let has_attempts = is_judged(outcome) && has_provenance(rows.schema().as_arrow());
+        let Some(later) = self.later().await?.filter(|_| has_attempts) else { return Ok(rows) };
         self.session.register_table("chosen_rows", rows.into_view()).doing(doing)?;
         let sql = format!(
             "SELECT c.* FROM chosen_rows c LEFT ANTI JOIN ({later}) l ON l._topic = c._topic AND l._partition = c._partition \
@@ -107,7 +111,7 @@ impl Tables {
     /// Rows of a table of which some table has a later attempt.
     pub async fn superseded(&self, outcome: Outcome) -> Result<u64> {
         let doing = || format!("cannot count the latest rows of {outcome}");
-        if self.later().await?.is_none() {
+        if !is_judged(outcome) || self.later().await?.is_none() {
             return Ok(0);
         }
         let all = self.rows(outcome, None).await?.count().await.doing(doing)?;
@@ -119,7 +123,7 @@ impl Tables {
     /// files have any, so that it reads next to nothing where nothing was ever replayed.
     async fn later(&self) -> Result<Option<String>> {
         let mut queries = Vec::new();
-        for outcome in self.found.keys() {
+        for outcome in self.found.keys().filter(|outcome| is_judged(**outcome)) {
             if has_provenance(self.schema(*outcome).await?.as_ref()) {
                 let columns = "_topic, _partition, _offset, _row, _attempt";
                 queries.push(format!("SELECT {columns} FROM {outcome} WHERE _attempt > 0"));
@@ -134,13 +138,25 @@ impl Tables {
     }
 }
 
-/// Where the rows of an outcome go.
-pub fn sink(config: &Config, outcome: Outcome) -> &SinkConfig {
+/// What queries call a table.
+fn named(outcome: Outcome) -> &'static str {
     match outcome {
-        Outcome::Valid => &config.sinks.valid,
-        Outcome::Error => &config.sinks.error,
-        Outcome::Dlq => &config.sinks.dlq,
+        Outcome::Derived(derived) => derived.name(),
+        Outcome::Valid | Outcome::Error | Outcome::Dlq | Outcome::Staging => outcome.as_str(),
     }
+}
+
+/// Whether its rows were judged, and not made of others.
+fn is_judged(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Valid | Outcome::Error | Outcome::Dlq | Outcome::Staging => true,
+        Outcome::Derived(_) => false,
+    }
+}
+
+/// Where judged rows of an outcome go.
+pub fn sink(config: &Config, outcome: Outcome) -> Result<&SinkConfig> {
+    config.sinks.of(outcome).ok_or_else(|| Error::Config(format!("this pipeline has no sink `{outcome}`")))
 }
 
 /// With which columns some entries (by `_batch`) wrote their rows for an outcome: Delta's schema JSON, as the ledger has it.

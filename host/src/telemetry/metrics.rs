@@ -23,11 +23,13 @@ use sha2::{Digest, Sha256};
 use super::health::Health;
 use super::names::{self, Kind, Name};
 use super::process;
+use crate::audit::decide::OPERATOR;
+use crate::audit::{self, AHEAD, DUPLICATE, LATE};
 use crate::chain::{Chain, Spent};
 use crate::compare;
 use crate::config::Config;
 use crate::expect;
-use crate::ledger::Counts;
+use crate::ledger::{Counts, Verdict};
 use crate::outcome::{Outcome, Reason};
 use crate::record::TopicPartition;
 use crate::shadow;
@@ -85,6 +87,7 @@ pub struct Metrics {
     head: Gauge<u64, AtomicU64>,
     entries: Counter,
     dropped: Counter,
+    windows: Counters,
     commit_seconds: Histogram,
     commit_steps: Seconds,
     last_commit: Gauge<f64, AtomicU64>,
@@ -146,6 +149,7 @@ impl Metrics {
             head: registered(r, &names::LEDGER_HEAD, Gauge::default()),
             entries: registered(r, &names::LEDGER_ENTRIES, Counter::default()),
             dropped: registered(r, &names::DROPPED_ENTRIES, Counter::default()),
+            windows: labelled(r, &names::WINDOWS),
             commit_seconds: registered(r, &names::COMMIT_SECONDS, Histogram::new(COMMIT_BUCKETS)),
             commit_steps: labelled(r, &names::COMMIT_STEP_SECONDS),
             last_commit: registered(r, &names::LAST_COMMIT, Gauge::default()),
@@ -180,7 +184,7 @@ impl Metrics {
 
     /// Series that exist whatever happens: a rate over one that appears late would miss its first value.
     fn begin(&self) {
-        for outcome in Outcome::ALL {
+        for outcome in Outcome::LAST {
             let outcome = outcome.as_str();
             self.records.at([outcome]);
             self.sink_lag.at([outcome]);
@@ -212,6 +216,14 @@ impl Metrics {
             let code = &expectation.name;
             severities.insert(format!("{}/{code}", expect::RULE), expectation.severity.as_str());
             self.unknown.at([expect::RULE, code]);
+        }
+        if let Some(windows) = &config.audit {
+            let codes = [LATE, DUPLICATE, OPERATOR].into_iter().chain(windows.expect.iter().map(|e| &*e.name));
+            severities.extend(codes.map(|code| (format!("{}/{code}", audit::RULE), "error")));
+            severities.insert(format!("{}/{AHEAD}", audit::RULE), "warn");
+            for verdict in [Verdict::Publish, Verdict::Hold, Verdict::Reject] {
+                self.windows.at([verdict.as_str()]);
+            }
         }
         self.plugins.series.clear();
         for plugin in chain.plugins() {
@@ -281,7 +293,7 @@ impl Metrics {
     /// The ledger ends at `head`, and every sink follows it up to there.
     pub fn caught_up(&self, head: u64) {
         self.head.set(head);
-        for outcome in Outcome::ALL {
+        for outcome in Outcome::LAST {
             self.sink_lag.at([outcome.as_str()]).set(0);
         }
     }
@@ -326,8 +338,8 @@ impl Metrics {
     /// An entry is in the ledger and the sinks whose turn it was have followed. `took`: from its due time.
     pub fn landed(&self, number: u64, counts: &Counts, took: Duration) {
         let severities = lock(&self.severities);
-        for outcome in Outcome::ALL {
-            self.records.at([outcome.as_str()]).inc_by(counts.of(outcome));
+        for (outcome, rows) in &counts.outcomes {
+            self.records.at([outcome.as_str()]).inc_by(*rows);
         }
         self.records.at([SKIPPED]).inc_by(counts.skipped);
         self.consumed.inc_by(counts.records);
@@ -348,6 +360,17 @@ impl Metrics {
         self.commit_seconds.observe(took.as_secs_f64());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.last_commit.set(now.as_secs_f64());
+    }
+
+    /// A window was decided; its rows left staging.
+    pub fn decided(&self, verdict: Verdict, counts: &Counts) {
+        self.windows.at([verdict.as_str()]).inc();
+        for (outcome, rows) in &counts.outcomes {
+            self.records.at([outcome.as_str()]).inc_by(*rows);
+        }
+        for (code, n) in &counts.findings {
+            self.findings.at(finding(code, "error")).inc_by(*n);
+        }
     }
 
     /// An entry was dropped; its records are judged again.

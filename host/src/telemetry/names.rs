@@ -71,6 +71,7 @@ names! {
     LEDGER_HEAD Gauge "sluice_ledger_head" [] "number of the ledger's last entry that this process knows";
     LEDGER_ENTRIES Counter "sluice_ledger_entries_total" [] "entries with rows that this process appended";
     DROPPED_ENTRIES Counter "sluice_dropped_entries_total" [] "entries that were dropped and judged again, because a position moved";
+    WINDOWS Counter "sluice_windows_total" ["verdict"] "windows over which this process decided: publish, hold, reject";
     COMMIT_SECONDS Histogram "sluice_commit_seconds" [] "from an entry that is due to its rows in the tables";
     COMMIT_STEP_SECONDS Counter "sluice_commit_step_seconds_total" ["step"] "time of commits by step: close, append, apply";
     LAST_COMMIT Gauge "sluice_last_commit_timestamp_seconds" [] "Unix time of the last commit, 0 before the first";

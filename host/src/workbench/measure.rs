@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Subject, pick};
+use super::{Subject, pick, rowless};
 use crate::error::Result;
 use crate::plugin::{Engine, Instances, Kind, Tally, compile_time};
 use crate::record::Batch;
@@ -92,6 +92,7 @@ pub fn measure(
             let checked = caller.check(batch)?;
             (answers, failed) = (answers + checked.findings.len(), failed + checked.dead.len());
         }
+        Kind::Auditor => return Err(rowless(plugin.name())),
         Kind::Enricher => {
             let added = caller.enrich(batch)?;
             (answers, failed) = (answers + added.rows.len(), failed + added.dead.len());
@@ -153,6 +154,7 @@ fn per_row(subject: &Subject, calls: &[Batch], instances: Instances, time: Durat
             match subject.plugin.kind() {
                 Kind::Rule => drop(caller.check(batch)?),
                 Kind::Enricher => drop(caller.enrich(batch)?),
+                Kind::Auditor => return Err(rowless(subject.plugin.name())),
             }
             let tally = caller.take_tally();
             all.memory = all.memory.max(tally.memory);

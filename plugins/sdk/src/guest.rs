@@ -4,7 +4,8 @@
 
 use std::cell::RefCell;
 
-use crate::batch::{Batch, Column, Fixed, LogicalType, PluginError, Varlen};
+use crate::audit;
+use crate::batch::{Batch, Column, Fixed, LogicalType, PluginError, Request, Varlen};
 use crate::codes::{Finding, Severity};
 use crate::log::Level;
 use crate::plugin::{ColumnRequest, Enricher, Meta, Rule};
@@ -35,14 +36,33 @@ pub mod enricher_world {
         with: {
             "sluice:plugin/types@0.1.0": crate::guest::rule_world::sluice::plugin::types,
             "sluice:plugin/host@0.1.0": crate::guest::rule_world::sluice::plugin::host,
+            "sluice:plugin/reference@0.1.0": crate::guest::rule_world::sluice::plugin::reference,
         },
     });
 }
 
+#[doc(hidden)]
+#[allow(missing_docs)] // generated
+pub mod auditor_world {
+    wit_bindgen::generate!({
+        path: "../../wit/plugin.wit",
+        world: "auditor-plugin",
+        pub_export_macro: true,
+        export_macro_name: "export_auditor",
+        default_bindings_module: "::sluice::guest::auditor_world",
+        with: {
+            "sluice:plugin/types@0.1.0": crate::guest::rule_world::sluice::plugin::types,
+            "sluice:plugin/host@0.1.0": crate::guest::rule_world::sluice::plugin::host,
+        },
+    });
+}
+
+use auditor_world::exports::sluice::plugin::auditor as wit_auditor;
 use enricher_world::exports::sluice::plugin::enricher as wit_enricher;
 use rule_world::exports::sluice::plugin::rule as wit_rule;
-use rule_world::sluice::plugin::{host, types as wit};
+use rule_world::sluice::plugin::{host, reference, types as wit};
 
+pub use auditor_world::export_auditor;
 pub use enricher_world::export_enricher;
 pub use rule_world::export_rule;
 
@@ -121,6 +141,60 @@ impl<T: EnricherPlugin> wit_enricher::Guest for T {
     }
 }
 
+/// An auditor that is exported; `sluice::auditor!` implements it.
+pub trait AuditorPlugin: 'static {
+    /// What decides.
+    type Auditor: audit::Auditor;
+    /// Name and version.
+    const META: Meta;
+}
+
+impl<T: AuditorPlugin> wit_auditor::Guest for T {
+    fn configure(config_json: String) -> Result<wit_auditor::Description, wit::PluginError> {
+        report_panics();
+        let (description, state) = audit::configure::<T::Auditor>(T::META, &config_json)?;
+        STATE.set(Some(state));
+        let metrics = description.metrics.into_iter();
+        Ok(wit_auditor::Description {
+            name: description.meta.name.into(),
+            version: description.meta.version.into(),
+            metrics: metrics.map(|audit::Metric { name, sql }| wit_auditor::Metric { name, sql }).collect(),
+            history: description.history,
+            instances: instances(description.meta),
+        })
+    }
+
+    fn audit(summary: wit_auditor::Summary) -> Result<wit_auditor::Decision, wit::PluginError> {
+        let past = |past: wit_auditor::PastWindow| audit::Past {
+            window: past.window.into(),
+            published: matches!(past.verdict, wit_auditor::Verdict::Published),
+        };
+        let summary = audit::Summary {
+            window: summary.window.into(),
+            findings: summary.findings.into_iter().map(|found| (found.code, found.rows)).collect(),
+            history: summary.history.into_iter().map(past).collect(),
+        };
+        Ok(match with_state(|state| audit::audit::<T::Auditor>(state, &summary))? {
+            audit::Decision::Publish => wit_auditor::Decision::Publish,
+            audit::Decision::Hold(why) => wit_auditor::Decision::Hold(why),
+            audit::Decision::Reject(why) => wit_auditor::Decision::Reject(why),
+        })
+    }
+}
+
+impl From<wit_auditor::Window> for audit::Window {
+    fn from(window: wit_auditor::Window) -> Self {
+        audit::Window {
+            key: window.key,
+            starts: window.starts,
+            ends: window.ends,
+            rows: window.rows,
+            rejected: window.rejected,
+            values: window.values,
+        }
+    }
+}
+
 /// A line in the host's log.
 pub(crate) fn log(level: Level, message: &str) {
     let level = match level {
@@ -130,6 +204,26 @@ pub(crate) fn log(level: Level, message: &str) {
         Level::Error => host::Level::Error,
     };
     host::log(level, message);
+}
+
+/// What a table of the pipeline has for `rows` keys: for each answer its key, and the columns.
+pub(crate) fn lookup(
+    table: &str,
+    rows: u32,
+    keys: Vec<Column>,
+    wanted: &[Request],
+) -> Result<(Option<Vec<u32>>, Vec<Column>), PluginError> {
+    let keys: Vec<wit::Column> = keys.into_iter().map(Into::into).collect();
+    let wanted: Vec<wit::ColumnRequest> = wanted
+        .iter()
+        .map(|request| wit::ColumnRequest {
+            path: request.path.into(),
+            ty: request.ty.into(),
+            required: request.required,
+        })
+        .collect();
+    let joined = reference::lookup(table, rows, &keys, &wanted).map_err(PluginError::Internal)?;
+    Ok((joined.rows, joined.columns.into_iter().map(Into::into).collect()))
 }
 
 /// Without this a panic is a bare `unreachable`: the host would know that the plugin trapped, and nobody why.

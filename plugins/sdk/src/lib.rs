@@ -1,4 +1,4 @@
-//! Write a Sluice rule or enricher as a plain function over one row.
+//! Write a Sluice rule or enricher as a plain function over one row, or an auditor over whole windows.
 //!
 //! ```
 //! use sluice::prelude::*;
@@ -31,14 +31,15 @@
 //!
 //! Modules in reading order: [`row`] (what a function reads), [`codes`] (what a rule finds), [`columns`] (what an
 //! enricher adds), [`values`] (dates, times, decimals, JSON), [`settings`], [`plugin`] (what the macros make of a
-//! function), [`batch`] (the shapes that cross the boundary), [`cases`] (the cases of a plugin, run natively), `guest`
-//! (the component's exports, only for wasm).
+//! function), [`audit`] (what decides over windows), [`mod@reference`] (tables of the pipeline), [`batch`] (the shapes that cross
+//! the boundary), [`cases`] (the cases of a plugin, run natively), `guest` (the component's exports, only for wasm).
 //!
 //! A function depends on its row and its settings alone: there is no clock, no randomness, no file, no network here,
 //! and nothing is carried from row to row.
 
 extern crate self as sluice;
 
+pub mod audit;
 pub mod batch;
 #[cfg(not(target_family = "wasm"))]
 pub mod cases;
@@ -48,6 +49,7 @@ pub mod columns;
 pub mod guest;
 pub mod log;
 pub mod plugin;
+pub mod reference;
 pub mod row;
 pub mod settings;
 pub mod values;

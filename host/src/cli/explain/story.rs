@@ -1,6 +1,6 @@
 //! What is told about one record: where it is, why, and what would be said of it now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, new_null_array};
@@ -8,6 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{Int32Type, SchemaRef, TimestampMicrosecondType};
 
 use super::{At, Found};
+use crate::audit;
 use crate::chain::{Chain, Judged, dead_key};
 use crate::cli::run::short;
 use crate::cli::text::{Paint, bytes as bytes_text};
@@ -34,6 +35,11 @@ pub(super) struct Story<'a> {
     pub paint: Paint,
 }
 
+/// ` · devices 3`: what rows were joined with.
+fn versions(references: &BTreeMap<String, String>) -> String {
+    references.iter().map(|(name, version)| format!(" · {name} {version}")).collect()
+}
+
 impl Story<'_> {
     /// For people.
     pub fn text(&self) -> Result<String> {
@@ -49,6 +55,8 @@ impl Story<'_> {
                 Outcome::Valid => paint.green("valid"),
                 Outcome::Error => paint.red("error"),
                 Outcome::Dlq => paint.yellow("dlq"),
+                Outcome::Staging => paint.yellow("staging"),
+                Outcome::Derived(derived) => derived.name().to_owned(),
             };
             let which = match ordinals.len() {
                 1 => String::new(),
@@ -62,10 +70,13 @@ impl Story<'_> {
             };
             let (number, entry) = self.entry_of(row);
             let generation = short(&entry.generation);
-            text += &format!("→ {name}   {place} · entry {number} · generation {generation}{which}{again}\n");
+            let joined = versions(&entry.references);
+            text += &format!("→ {name}   {place} · entry {number} · generation {generation}{joined}{which}{again}\n");
             text += &match outcome {
                 Outcome::Dlq => self.dead(row),
-                Outcome::Valid | Outcome::Error => self.findings(row, entry)?,
+                Outcome::Valid | Outcome::Error | Outcome::Staging | Outcome::Derived(_) => {
+                    self.findings(row, entry)?
+                }
             };
             if !superseded {
                 text += &self.now(found, entry)?;
@@ -169,7 +180,7 @@ impl Story<'_> {
     /// What today's generation would say, and what brings the row there.
     fn now(&self, found: &Found, entry: &Entry) -> Result<String> {
         let Found { outcome, row, .. } = found;
-        let unknown = self.unknowable(*outcome, row, entry);
+        let unknown = self.unknowable(*outcome, row, entry)?;
         let judged = self.judge_again(*outcome, row)?;
         let mut reasons: Vec<String> = Vec::new();
         let is_known = |finding: &Finding| !unknown.contains(finding.judge());
@@ -183,7 +194,13 @@ impl Story<'_> {
             }
         }
         reasons.extend(judged.dead.iter().map(dead_key));
-        let errs = judged.findings.iter().any(|f| f.severity == Severity::Error && is_known(f));
+        // what the audit said of its window stands, whatever the rules say of the row
+        let decided =
+            stored_findings(row).into_iter().filter(|f| &*f.rule == audit::RULE && f.severity == Severity::Error);
+        let decided: Vec<String> = decided.map(|finding| format!("{}/{}", finding.rule, finding.code)).collect();
+        let is_decided = !decided.is_empty();
+        reasons.extend(decided);
+        let errs = is_decided || judged.findings.iter().any(|f| f.severity == Severity::Error && is_known(f));
         let now = match (judged.dead.is_empty(), errs) {
             _ if judged.counts.skipped > 0 => None,
             (false, _) => Some(Outcome::Dlq),
@@ -192,8 +209,10 @@ impl Story<'_> {
         };
         let generation = &self.chain.generation;
         let same = if generation.hash == entry.generation { "the same generation" } else { "generation" };
-        let mut text =
-            format!("now    {same} {} would say: {}", generation.short(), now.map_or("skipped", Outcome::as_str));
+        let today = self.chain.parts.references.pinned()?.versions();
+        let joined = if today == entry.references { String::new() } else { versions(&today) };
+        let now_said = now.map_or("skipped", Outcome::as_str);
+        let mut text = format!("now    {same} {}{joined} would say: {now_said}", generation.short());
         if !reasons.is_empty() {
             text += &format!(" ({})", reasons.join(", "));
         }
@@ -203,7 +222,8 @@ impl Story<'_> {
         }
         text += "\n";
         // a replay sends what everybody could be asked about, and what is another verdict
-        if *outcome != Outcome::Valid && unknown.is_empty() && now.is_some_and(|now| now != *outcome) {
+        let can_be_replayed = matches!(outcome, Outcome::Error | Outcome::Dlq);
+        if can_be_replayed && unknown.is_empty() && now.is_some_and(|now| now != *outcome) {
             text += &format!("then   sluice replay {outcome} --where \"{}\"\n", self.condition());
         }
         Ok(text)
@@ -222,22 +242,24 @@ impl Story<'_> {
     }
 
     /// Rules, expectations and enrichers that read something which the tables of judged rows do not store.
-    fn unknowable(&self, outcome: Outcome, row: &RecordBatch, entry: &Entry) -> BTreeSet<Arc<str>> {
+    fn unknowable(&self, outcome: Outcome, row: &RecordBatch, entry: &Entry) -> Result<BTreeSet<Arc<str>>> {
         let written = entry.sinks.get(&outcome).map(|actions| &actions.schema);
-        let layout = self.layout(outcome);
+        let layout = self.layout(outcome)?;
         let unasked = self.chain.parts.unasked(|path| layout.is_lost(path, row.schema_ref(), written));
-        unasked.into_keys().collect()
+        Ok(unasked.into_keys().collect())
     }
 
-    fn layout(&self, outcome: Outcome) -> Layout {
-        Layout::new(self.chain, tables::sink(&self.chain.config, outcome), outcome)
+    fn layout(&self, outcome: Outcome) -> Result<Layout> {
+        Ok(Layout::new(self.chain, tables::sink(&self.chain.config, outcome)?, outcome))
     }
 
     fn judge_again(&self, outcome: Outcome, row: &RecordBatch) -> Result<Judged> {
         let mut judge = self.chain.judge()?;
         match outcome {
             Outcome::Dlq => judge.judge(letters(row)?),
-            Outcome::Valid | Outcome::Error => judge.judge_rows(self.layout(outcome).batch(row)?, Vec::new(), 1, 0),
+            Outcome::Valid | Outcome::Error | Outcome::Staging | Outcome::Derived(_) => {
+                judge.judge_rows(self.layout(outcome)?.batch(row)?, Vec::new(), 1, 0)
+            }
         }
     }
 

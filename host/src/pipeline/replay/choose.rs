@@ -70,7 +70,7 @@ impl Chosen {
             return Ok(chosen);
         }
         let (from, to) = chosen.offsets;
-        for outcome in Outcome::ALL {
+        for outcome in tables.outcomes() {
             let rows = tables.rows(outcome, None).await?;
             let offset = || col("\"_offset\"");
             let near = offset().gt_eq(lit(from)).and(offset().lt_eq(lit(to)));

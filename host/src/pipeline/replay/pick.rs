@@ -57,7 +57,7 @@ pub(super) fn pick(judged: Judged, stored: &[Stored], of: Outcome) -> Result<Pic
         let is_same = match (of, &rows[..], &letters[..]) {
             (Outcome::Error, [row], []) => judged.outcomes[*row] == Outcome::Error && said[*row] == stored.said,
             (Outcome::Dlq, [], [at]) => stored.said == [dead_key(&judged.dead[*at])],
-            (Outcome::Valid | Outcome::Error | Outcome::Dlq, _, _) => false,
+            (Outcome::Valid | Outcome::Error | Outcome::Dlq | Outcome::Staging | Outcome::Derived(_), _, _) => false,
         };
         if is_same {
             unchanged += 1;

@@ -68,6 +68,7 @@ fn judged(found: &[(u32, Severity, &str)]) -> Judged {
         plugin: plugin.map(|name| (name.into(), "9c1e04".into())),
     };
     Judged {
+        windows: None,
         outcomes: route(4, &findings),
         batch: Batch { columns, origin, ordinal, raw: Arc::new(raw()), pipeline: Uuid::nil() },
         findings,

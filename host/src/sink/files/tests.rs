@@ -247,7 +247,7 @@ async fn a_files_name_says_for_which_entry_it_was_written_and_other_writers_name
     }
     for other in [
         format!("part-00000-{}-c000.zstd.parquet", Uuid::new_v4()),
-        format!("part-00000-{id}-c000.snappy.parquet"),
+        format!("part-00000-{id}-c000.gz.parquet"),
         format!("part-00000-{id}-c000.zstd.parquet#17"),
         format!("{id}.parquet"),
         "_last_checkpoint".to_owned(),
