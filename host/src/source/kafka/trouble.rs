@@ -96,7 +96,7 @@ impl Trouble {
             code => {
                 tracing::debug!(?code, text, "kafka error that may pass");
                 if matches!(code, Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut) {
-                    self.cause = Some(text);
+                    self.cause = Some(hinted(text));
                 }
                 None
             }
@@ -104,12 +104,8 @@ impl Trouble {
     }
 
     /// Takes note of a line of the log that may say why something fails.
-    pub fn warned(&mut self, mut text: String) {
-        // the first request, in the clear
-        if text.contains("Disconnected: connection closed by peer") && text.contains("in state APIVERSION_QUERY") {
-            text += ": a port that speaks TLS answers like this";
-        }
-        self.warning = Some(text);
+    pub fn warned(&mut self, text: String) {
+        self.warning = Some(hinted(text));
     }
 
     /// A broker answered.
@@ -178,6 +174,19 @@ pub fn may_pass(error: &KafkaError) -> bool {
 /// The words of an event, or those of its code where it has none.
 fn sentence(text: &str, code: Code) -> String {
     if text.is_empty() { code.to_string() } else { text.to_owned() }
+}
+
+/// A connection that the other side closed at once, with what that mostly means.
+fn hinted(text: String) -> String {
+    // the first request, in the clear
+    if text.contains("Disconnected: connection closed by peer") && text.contains("in state APIVERSION_QUERY") {
+        return text + ": a port that speaks TLS answers like this";
+    }
+    // librdkafka asks so itself in some of these messages, and in others it does not
+    if text.contains("SSL connection closed by peer") && !text.contains("PLAINTEXT") {
+        return text + ": connecting to a PLAINTEXT broker listener?";
+    }
+    text
 }
 
 #[cfg(test)]
