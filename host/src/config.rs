@@ -12,7 +12,6 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::outcome::{Outcome, Severity};
 use crate::schema::Schema;
-use crate::script::Script;
 
 mod audit;
 pub mod defaults;
@@ -22,16 +21,20 @@ mod mistakes;
 mod plugin;
 mod read;
 mod reference;
+mod running;
 mod section;
 mod sink;
 mod source;
 pub mod suggest;
 pub mod units;
 
+pub use audit::{AuditConfig, AuditExpectation, OnFail, Window};
 pub use expand::Variables;
 pub(crate) use hide::is_secret;
 pub use mistakes::{Mistake, Mistakes, Place, Sources};
 pub(crate) use plugin::is_name;
+pub use plugin::{Limits, MaxFailures, OnFailure, PluginCode, PluginConfig, Wasi};
+pub use reference::{DeriveConfig, JoinConfig, ReferenceConfig};
 pub use source::Properties;
 
 /// A pipeline as it is meant: checked, expanded, with every default filled in.
@@ -330,144 +333,6 @@ pub struct Named {
     pub place: Place,
 }
 
-/// A table that rows are joined with.
-#[derive(Clone, Debug)]
-pub struct ReferenceConfig {
-    /// its name in the pipeline file
-    pub name: Arc<str>,
-    /// where it is
-    pub place: crate::reference::Place,
-    /// the columns that tell its rows apart
-    pub key: Vec<Named>,
-    /// the columns that are kept in memory, `None` = those that somebody asks for
-    pub columns: Option<Vec<Named>>,
-    /// what to do with rows of the same key
-    pub on_duplicate: crate::reference::OnDuplicate,
-    /// how often a run looks for a new version
-    pub refresh: Duration,
-    /// where the location stands in the pipeline file
-    pub at: Place,
-}
-
-/// A left join with a reference table.
-#[derive(Clone, Debug)]
-pub struct JoinConfig {
-    /// for messages
-    pub name: Arc<str>,
-    /// which table
-    pub reference: Arc<str>,
-    /// column of its key → path of a column of the row
-    pub on: Vec<(String, Named)>,
-    /// columns of the table, and what the row calls them
-    pub columns: Vec<SinkColumn>,
-    /// where the table is named in the pipeline file
-    pub place: Place,
-}
-
-/// A table that is made of the rows of a commit.
-#[derive(Clone, Debug)]
-pub struct DeriveConfig {
-    /// its name in the pipeline file
-    pub name: Arc<str>,
-    /// whose rows
-    pub from: Outcome,
-    /// where that was written
-    pub from_place: Place,
-    /// over the table `batch`
-    pub sql: Sql,
-    /// where it is
-    pub location: Location,
-}
-
-/// A component with its configuration and limits.
-#[derive(Clone, Debug)]
-pub struct PluginConfig {
-    /// its name in the pipeline file
-    pub name: Arc<str>,
-    /// where the code is
-    pub code: PluginCode,
-    /// where the code is named in the pipeline file
-    pub place: Place,
-    /// passed to `configure` as JSON
-    pub config: serde_json::Value,
-    /// what it may use
-    pub limits: Limits,
-    /// what it may import of WASI
-    pub wasi: Wasi,
-    /// what happens when it fails beyond its budget
-    pub on_failure: OnFailure,
-    /// the budget: failures within a time
-    pub max_failures: MaxFailures,
-}
-
-/// Where a plugin's code is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PluginCode {
-    /// a component's file: path as written, and absolute
-    Wasm(String, PathBuf),
-    /// a ready-made one, embedded in the binary
-    Builtin(String),
-    /// a text that a ready-made engine judges by
-    Script(Script),
-    /// one that a generation was stored with: its digest, and the component
-    Stored(String, bytes::Bytes),
-}
-
-/// What a component may import of WASI 0.2.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wasi {
-    /// nothing: it is refused with the import's name
-    #[default]
-    None,
-    /// all of it, with nothing behind it
-    Inert,
-}
-
-/// What one plugin may use. Every default stands in `config/defaults.rs`, with its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// wall-clock time of one call
-    pub time: Duration,
-    /// bytes, summed over memories and tables of an instance
-    pub memory: usize,
-    /// fuel of a call, whatever its size
-    pub fuel: u64,
-    /// fuel of a call for each row in it
-    pub fuel_per_row: u64,
-    /// findings that a rule may return for one row
-    pub findings_per_row: usize,
-    /// bytes of a finding's detail that are kept
-    pub detail: usize,
-    /// lines that it may log in a second
-    pub log_lines: u32,
-    /// bytes of the component
-    pub component: usize,
-    /// wall-clock time that compiling it may take; not part of a generation, as no verdict depends on it
-    pub compile: Duration,
-    /// rows passed in one call at most
-    pub call_rows: usize,
-    /// bytes of columns passed in one call at most (a single larger row is passed alone)
-    pub call_bytes: usize,
-}
-
-/// What happens when a plugin fails beyond its budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFailure {
-    /// the pipeline stops; nothing of the batch is committed
-    Stop,
-    /// every row that it should have seen is dead, until it is replaced
-    DeadLetter,
-}
-
-/// So many failures within so long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MaxFailures {
-    /// failures that are tolerated
-    pub count: u32,
-    /// within this time
-    pub within: Duration,
-}
-
 /// One sink per outcome: none has a default.
 #[derive(Clone, Debug)]
 pub struct SinksConfig {
@@ -497,60 +362,6 @@ impl SinksConfig {
     pub fn each(&self) -> impl Iterator<Item = (Outcome, &SinkConfig)> {
         Outcome::ALL.into_iter().filter_map(|outcome| Some((outcome, self.of(outcome)?)))
     }
-}
-
-/// Whole windows instead of single rows: `[audit]`.
-#[derive(Clone, Debug)]
-pub struct AuditConfig {
-    /// which rows are decided together
-    pub window: Window,
-    /// how long after a window's end its last rows may come
-    pub lateness: Duration,
-    /// how long a silent partition holds the watermark back
-    pub idle: Duration,
-    /// an event time so far beyond the record's own is not usable
-    pub max_ahead: Duration,
-    /// paths of columns of which a window has each combination of values once
-    pub unique: Vec<Sql>,
-    /// what a failed expectation means, where it does not say so itself
-    pub on_fail: OnFail,
-    /// how long a published window stays in staging
-    pub keep: Duration,
-    /// what must hold for the rows of a window
-    pub expect: Vec<AuditExpectation>,
-    /// components that decide over windows, by name
-    pub auditors: Vec<PluginConfig>,
-}
-
-/// Which rows are decided together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// the same interval of event time, of this length
-    Time(Duration),
-    /// so many consecutive offsets of a partition
-    Rows(u64),
-    /// the same file
-    File,
-}
-
-/// What a failed audit does to its window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFail {
-    /// every row is an error
-    Reject,
-    /// it waits for an operator
-    Hold,
-}
-
-/// What must hold for the rows of a window, in SQL.
-#[derive(Clone, Debug)]
-pub struct AuditExpectation {
-    /// the code of the finding that a rejected window's rows get
-    pub name: Arc<str>,
-    /// an aggregate over the table `window`; null passes
-    pub sql: Sql,
-    /// what it does where it is false
-    pub on_fail: OnFail,
 }
 
 /// One sink.

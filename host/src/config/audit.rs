@@ -1,13 +1,68 @@
 //! `[audit]`: rows wait in staging, and whole windows are decided.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::plugin::{self, Names, check_name};
 use super::section::{Reader, Section};
-use super::{AuditConfig, AuditExpectation, Limits, OnFail, PluginConfig, Sql, Window, defaults, units};
+use super::{Limits, PluginConfig, Sql, defaults, units};
+
+/// Whole windows instead of single rows: `[audit]`.
+#[derive(Clone, Debug)]
+pub struct AuditConfig {
+    /// which rows are decided together
+    pub window: Window,
+    /// how long after a window's end its last rows may come
+    pub lateness: Duration,
+    /// how long a silent partition holds the watermark back
+    pub idle: Duration,
+    /// an event time so far beyond the record's own is not usable
+    pub max_ahead: Duration,
+    /// paths of columns of which a window has each combination of values once
+    pub unique: Vec<Sql>,
+    /// what a failed expectation means, where it does not say so itself
+    pub on_fail: OnFail,
+    /// how long a published window stays in staging
+    pub keep: Duration,
+    /// what must hold for the rows of a window
+    pub expect: Vec<AuditExpectation>,
+    /// components that decide over windows, by name
+    pub auditors: Vec<PluginConfig>,
+}
+
+/// Which rows are decided together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// the same interval of event time, of this length
+    Time(Duration),
+    /// so many consecutive offsets of a partition
+    Rows(u64),
+    /// the same file
+    File,
+}
+
+/// What a failed audit does to its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFail {
+    /// every row is an error
+    Reject,
+    /// it waits for an operator
+    Hold,
+}
+
+/// What must hold for the rows of a window, in SQL.
+#[derive(Clone, Debug)]
+pub struct AuditExpectation {
+    /// the code of the finding that a rejected window's rows get
+    pub name: Arc<str>,
+    /// an aggregate over the table `window`; null passes
+    pub sql: Sql,
+    /// what it does where it is false
+    pub on_fail: OnFail,
+}
 
 const ON_FAIL: [(&str, OnFail); 2] = [("reject", OnFail::Reject), ("hold", OnFail::Hold)];
 

@@ -1,13 +1,104 @@
 //! A component in the pipeline file: its code, its configuration, its limits.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::section::{Kind, Reader, Section, Value};
-use super::{Limits, MaxFailures, OnFailure, PluginCode, PluginConfig, Wasi, defaults, expand, units};
+use super::{Place, defaults, expand, units};
 use crate::script::{Language, Script};
+
+/// A component with its configuration and limits.
+#[derive(Clone, Debug)]
+pub struct PluginConfig {
+    /// its name in the pipeline file
+    pub name: Arc<str>,
+    /// where the code is
+    pub code: PluginCode,
+    /// where the code is named in the pipeline file
+    pub place: Place,
+    /// passed to `configure` as JSON
+    pub config: serde_json::Value,
+    /// what it may use
+    pub limits: Limits,
+    /// what it may import of WASI
+    pub wasi: Wasi,
+    /// what happens when it fails beyond its budget
+    pub on_failure: OnFailure,
+    /// the budget: failures within a time
+    pub max_failures: MaxFailures,
+}
+
+/// Where a plugin's code is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginCode {
+    /// a component's file: path as written, and absolute
+    Wasm(String, PathBuf),
+    /// a ready-made one, embedded in the binary
+    Builtin(String),
+    /// a text that a ready-made engine judges by
+    Script(Script),
+    /// one that a generation was stored with: its digest, and the component
+    Stored(String, bytes::Bytes),
+}
+
+/// What a component may import of WASI 0.2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wasi {
+    /// nothing: it is refused with the import's name
+    #[default]
+    None,
+    /// all of it, with nothing behind it
+    Inert,
+}
+
+/// What one plugin may use. Every default stands in `config/defaults.rs`, with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// wall-clock time of one call
+    pub time: Duration,
+    /// bytes, summed over memories and tables of an instance
+    pub memory: usize,
+    /// fuel of a call, whatever its size
+    pub fuel: u64,
+    /// fuel of a call for each row in it
+    pub fuel_per_row: u64,
+    /// findings that a rule may return for one row
+    pub findings_per_row: usize,
+    /// bytes of a finding's detail that are kept
+    pub detail: usize,
+    /// lines that it may log in a second
+    pub log_lines: u32,
+    /// bytes of the component
+    pub component: usize,
+    /// wall-clock time that compiling it may take; not part of a generation, as no verdict depends on it
+    pub compile: Duration,
+    /// rows passed in one call at most
+    pub call_rows: usize,
+    /// bytes of columns passed in one call at most (a single larger row is passed alone)
+    pub call_bytes: usize,
+}
+
+/// What happens when a plugin fails beyond its budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// the pipeline stops; nothing of the batch is committed
+    Stop,
+    /// every row that it should have seen is dead, until it is replaced
+    DeadLetter,
+}
+
+/// So many failures within so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxFailures {
+    /// failures that are tolerated
+    pub count: u32,
+    /// within this time
+    pub within: Duration,
+}
 
 /// `[limits]`, or `limits = {…}` on one plugin: what is not said stays as in `base`.
 pub(super) fn limits(r: &mut Reader<'_>, section: Option<Section<'_>>, base: &Limits) -> Limits {

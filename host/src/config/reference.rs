@@ -1,13 +1,65 @@
 //! `[reference.NAME]` and `[derive.NAME]`: tables that rows are joined with, and tables that are made of them.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use toml::de::DeTable;
 
 use super::plugin::{Names, check_name};
 use super::section::{Kind, Reader, Section, Text};
 use super::suggest::did_you_mean;
-use super::{DeriveConfig, EnrichConfig, JoinConfig, Named, Place, ReferenceConfig, Sql, defaults, sink};
+use super::{EnrichConfig, Named, Place, SinkColumn, Sql, defaults, sink};
 use crate::outcome::Outcome;
 use crate::reference::{OnDuplicate, Place as Location};
+
+/// A table that rows are joined with.
+#[derive(Clone, Debug)]
+pub struct ReferenceConfig {
+    /// its name in the pipeline file
+    pub name: Arc<str>,
+    /// where it is
+    pub place: crate::reference::Place,
+    /// the columns that tell its rows apart
+    pub key: Vec<Named>,
+    /// the columns that are kept in memory, `None` = those that somebody asks for
+    pub columns: Option<Vec<Named>>,
+    /// what to do with rows of the same key
+    pub on_duplicate: crate::reference::OnDuplicate,
+    /// how often a run looks for a new version
+    pub refresh: Duration,
+    /// where the location stands in the pipeline file
+    pub at: Place,
+}
+
+/// A left join with a reference table.
+#[derive(Clone, Debug)]
+pub struct JoinConfig {
+    /// for messages
+    pub name: Arc<str>,
+    /// which table
+    pub reference: Arc<str>,
+    /// column of its key → path of a column of the row
+    pub on: Vec<(String, Named)>,
+    /// columns of the table, and what the row calls them
+    pub columns: Vec<SinkColumn>,
+    /// where the table is named in the pipeline file
+    pub place: Place,
+}
+
+/// A table that is made of the rows of a commit.
+#[derive(Clone, Debug)]
+pub struct DeriveConfig {
+    /// its name in the pipeline file
+    pub name: Arc<str>,
+    /// whose rows
+    pub from: Outcome,
+    /// where that was written
+    pub from_place: Place,
+    /// over the table `batch`
+    pub sql: Sql,
+    /// where it is
+    pub location: super::Location,
+}
 
 /// What queries call the other tables.
 const TAKEN: [&str; 5] = ["valid", "error", "dlq", "staging", "batch"];
