@@ -125,7 +125,11 @@ fn records_are_judged_and_committed_while_a_candidate_compiles() {
     let took = begun.elapsed();
     println!("{} bytes: {took:?} until it judges, {entries} entries meanwhile, {longest:?} between two", slow_bytes());
     assert!(line.contains("guest 1.0.0 → 2.0.0"), "{line}");
-    assert!(entries > 0 && longest < took / 2, "{entries} entries, {longest:?} between two of them, {took:?} in all");
+    // an entry is open for 200 ms: where compiling takes hardly longer, that is no pause
+    assert!(
+        entries > 0 && longest < (took / 2).max(Duration::from_millis(500)),
+        "{entries} entries, {longest:?} between two of them, {took:?} in all"
+    );
     running.end();
     project.sluice(&["reconcile"]).expect(0);
 }

@@ -10,7 +10,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Verdict;
-use crate::config::{Config, EnrichConfig, JoinConfig, Judges, Mistake, Mistakes, SinkKind, SourceKind, Wasi};
+use super::text::plural;
+use crate::config::{Config, EnrichConfig, JoinConfig, Judges, Mistake, Mistakes, SinkKind, SourceKind, Wasi, Window};
 use crate::error::{Error, Result};
 
 pub mod plugin;
@@ -139,8 +140,18 @@ fn summary(file: &Path, config: &Config) -> String {
         ("expect", names(config.expect.iter().map(|expectation| &*expectation.name).collect())),
         ("rules", names(config.rules.iter().map(|rule| &*rule.name).collect())),
     ];
-    for (name, config) in [("valid", &config.sinks.valid), ("error", &config.sinks.error), ("dlq", &config.sinks.dlq)] {
-        lines.push((name, sink(&config.kind)));
+    if let Some(audit) = &config.audit {
+        let expect = audit.expect.iter().map(|expectation| &*expectation.name);
+        let asked = names(expect.chain(audit.auditors.iter().map(|auditor| &*auditor.name)).collect());
+        let window = match audit.window {
+            Window::Time(length) => format!("{} of event time", humantime::format_duration(length)),
+            Window::Rows(rows) => format!("{} of a partition", plural(rows, "offset")),
+            Window::File => "a file".to_owned(),
+        };
+        lines.push(("audit", format!("{window}: {asked}")));
+    }
+    for (outcome, config) in config.sinks.each() {
+        lines.push((outcome.as_str(), sink(&config.kind)));
     }
     let references = config.references.iter().map(|r| format!("{} {}", r.name, r.place.written()));
     lines.extend(references.map(|reference| ("with", reference)));
@@ -188,6 +199,15 @@ sink.dlq.stdout = true
               dlq      stdout
         "#]]
         .assert_eq(&summary(Path::new("sluice.toml"), &config.unwrap()));
+    }
+
+    #[test]
+    fn windows_are_among_it() {
+        let audited = "sink.staging.delta = \"lake/staging\"\n[audit]\nwindow = \"1000 rows\"\nexpect.volume = \"count(*) > 1\"\n";
+        let (config, _folder) = checked(&format!("{RIGHT}{audited}"));
+        let said = summary(Path::new("sluice.toml"), &config.unwrap());
+        assert!(said.contains("  audit    1,000 offsets of a partition: volume\n"), "{said}");
+        assert!(said.contains("  staging  delta lake/staging\n"), "{said}");
     }
 
     #[test]

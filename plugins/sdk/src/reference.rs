@@ -24,10 +24,10 @@
 //!
 //! #[rule(columns)] // all rows at once
 //! fn allowed(visits: &VisitColumns, found: &mut Found<Devices>) {
-//!     let keys = Keys::new().and((0..visits.rows()).map(|row| visits.device.get(row)));
+//!     let keys = Keys::new().and(visits.rows().map(|row| visits.device.get(row)));
 //!     let joined = reference::lookup::<DeviceColumns>("devices", keys).unwrap_or_else(|why| panic!("{why}"));
 //!     let devices: DeviceColumns = joined.open().unwrap_or_else(|why| panic!("{why}"));
-//!     for row in 0..visits.rows() {
+//!     for row in visits.rows() {
 //!         if joined.answers(row).any(|answer| devices.banned.get(answer) == Some(true)) {
 //!             found.push_at(row, Devices::Banned)
 //!         }
