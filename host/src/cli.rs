@@ -133,7 +133,11 @@ pub fn main() -> ExitCode {
 pub fn main_with(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     memory::settle();
     let cli = Cli::parse_from(arguments);
-    if !matches!(cli.command, Command::Run(_) | Command::Generate(_) | Command::Demo(_) | Command::Audit(_)) {
+    let writes = match &cli.command {
+        Command::Audit(args) => args.decides(),
+        other => matches!(other, Command::Run(_) | Command::Generate(_) | Command::Demo(_)),
+    };
+    if !writes {
         end_with_the_reader();
     }
     telemetry::start(&cli.log, cli.log_format);

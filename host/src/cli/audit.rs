@@ -33,6 +33,16 @@ pub struct AuditArgs {
     action: Action,
 }
 
+impl AuditArgs {
+    /// Whether it decides over windows, and does not only show them.
+    pub fn decides(&self) -> bool {
+        match self.action {
+            Action::Run { .. } | Action::Release { .. } | Action::Reject { .. } => true,
+            Action::List { .. } | Action::Show { .. } => false,
+        }
+    }
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Decide over windows as they end, beside processes that write; until it is stopped
