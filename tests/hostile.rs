@@ -19,6 +19,7 @@ mod enrichers;
 pub mod fixtures;
 mod loading;
 mod rules;
+pub mod slow;
 mod table;
 mod wasi;
 

@@ -83,28 +83,6 @@ pub fn code(name: &str) -> Vec<u8> {
     }
 }
 
-/// A component that takes long to compile: it has a module of so many bytes that nobody calls.
-pub fn slow(component: Vec<u8>, bytes: usize) -> Vec<u8> {
-    use wasm_encoder::{CodeSection, Function, FunctionSection, TypeSection, ValType};
-    let mut body = Function::new([]);
-    let mut instructions = body.instructions();
-    instructions.local_get(0);
-    for n in 0..500 {
-        instructions.local_get(0).i64_const(n).i64_mul().i64_xor().i64_const(7).i64_rotl();
-    }
-    instructions.end();
-    let functions = bytes / body.byte_len();
-    let (mut types, mut declared, mut code) = (TypeSection::new(), FunctionSection::new(), CodeSection::new());
-    types.ty().function([ValType::I64], [ValType::I64]);
-    for _ in 0..functions {
-        declared.function(0);
-        code.function(&body);
-    }
-    let mut module = Module::new();
-    module.section(&types).section(&declared).section(&code);
-    and(component, &[&ModuleSection(&module)])
-}
-
 /// A component that carries cases.
 pub fn with_cases(component: Vec<u8>, cases: &str) -> Vec<u8> {
     let data = format!("cases.ndjson\n{cases}");

@@ -4,7 +4,8 @@
 //! ```text
 //! make bench          boundary, languages, decode, file, kafka
 //! make bench-peers    peers: DuckDB, a Python consumer
-//!                     swaps: the same run while what judges changes; audits: the same run by way of staging
+//!                     swaps: the same run while what judges changes; candidate: while a large component is compiled;
+//!                     audits: by way of staging
 //! cargo bench … --bench ratios -- decode file      some of them
 //! ```
 //! Sizes: `SLUICE_BENCH_RECORDS` (500,000 visits of 480 bytes in a file or topic), `SLUICE_BENCH_ROUNDS` (5).
@@ -17,10 +18,12 @@ use std::process::ExitCode;
 
 mod audits;
 mod boundary;
+mod candidate;
 mod ceiling;
 mod decode;
 mod guest;
 mod languages;
+mod ledger;
 mod measure;
 mod peers;
 mod pipeline;
@@ -56,12 +59,13 @@ fn main() -> ExitCode {
             "file" => pipeline::file(),
             "kafka" => pipeline::kafka(),
             "swaps" => swaps::run(),
+            "candidate" => candidate::run(),
             "audits" => audits::run(),
             "peers" => peers::run(),
             other => {
                 eprintln!(
-                    "there is no benchmark `{other}`; there are boundary, languages, decode, file, kafka, swaps, audits, \
-                     peers"
+                    "there is no benchmark `{other}`; there are boundary, languages, decode, file, kafka, swaps, \
+                     candidate, audits, peers"
                 );
                 return ExitCode::from(2);
             }

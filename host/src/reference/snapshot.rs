@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
-use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::array::{Array, ArrayData, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
@@ -15,6 +15,7 @@ use foldhash::fast::RandomState;
 use super::index::{Index, Keys, NONE};
 use crate::columns::size;
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// What to do where several rows of the table have the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,7 @@ impl Snapshot {
                 found.ok_or_else(|| Error::Config(format!("reference `{name}` has no column `{column}` for its key")))
             })
             .collect::<Result<Vec<_>>>()?;
+        rows.columns().iter().flat_map(|column| buffers(&column.to_data())).for_each(|one| memory::in_huge_pages(&one));
         let keys = KeyColumn::of(&columns)?;
         let mut index = Index::with_capacity(count as usize, RandomState::default());
         let mut next: Option<Vec<u32>> = None;
@@ -275,6 +277,11 @@ impl KeyColumn {
         let rows = converter.convert_columns(columns).map_err(unfit)?;
         Ok(KeyColumn::Rows { converter, rows })
     }
+}
+
+/// What a column consists of, its children's included.
+fn buffers(column: &ArrayData) -> Vec<Buffer> {
+    column.buffers().iter().cloned().chain(column.child_data().iter().flat_map(buffers)).collect()
 }
 
 /// Rows as an array, null for [`NONE`].
