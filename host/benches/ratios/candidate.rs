@@ -1,4 +1,6 @@
 //! What a candidate costs while it is compiled: the pace of a run meanwhile, over that of the same records without one.
+//!
+//! A run goes on until its candidate is decided about, whether or not there is something left to read.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,12 +32,12 @@ pub fn run() {
         let (before, _) = judged(home, &file, None);
         let (with, asked) = judged(home, &file, Some(&candidate));
         let (after, _) = judged(home, &file, None);
-        let ready = *with.activated().first().expect("a candidate that is good, before the file is at its end");
+        let ready = *with.activated().first().expect("a candidate that is good");
         let meanwhile = with.within(asked.expect("it was put there"), ready);
         beside.push(with.rate(meanwhile) / after.rate(meanwhile));
         control.push(before.rate(meanwhile) / after.rate(meanwhile));
         took.push((ready - asked.expect("it was put there")).as_seconds_f64());
-        longest = longest.max(with.longest());
+        longest = longest.max(with.longest(0));
     }
     let (beside, took) = (Spread::of(beside), Spread::of(took));
     let cores = cores();

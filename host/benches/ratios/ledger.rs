@@ -69,14 +69,9 @@ impl Pace {
         (last - first) as f64 / (ended - begun).as_seconds_f64()
     }
 
-    /// Records a second, from the first entry to the last.
-    pub fn overall(&self) -> f64 {
-        self.rate((1, self.records()))
-    }
-
-    /// The longest time between two entries.
-    pub fn longest(&self) -> Duration {
-        let between = self.closed.windows(2).map(|two| two[1].0 - two[0].0);
+    /// The longest time between two entries, after so many records.
+    pub fn longest(&self, after: u64) -> Duration {
+        let between = self.closed.windows(2).filter(|two| two[0].1 >= after).map(|two| two[1].0 - two[0].0);
         between.max().unwrap_or(TimeDelta::zero()).to_std().unwrap_or_default()
     }
 }
