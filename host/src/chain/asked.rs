@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Enricher, Parts};
+use super::parts::{Enricher, Parts};
 
 impl Parts {
     /// Expectations, rules and enrichers that read something which `is_lost`, by name, each with what it would need.

@@ -76,7 +76,7 @@ impl Rows {
             batch.columns = take_record_batch(&batch.columns, &UInt32Array::from(from)).map_err(bug)?;
         }
         let batch = &mut self.batch;
-        let schema = super::with_fields(batch.columns.schema_ref(), fields);
+        let schema = super::parts::with_fields(batch.columns.schema_ref(), fields);
         let columns = batch.columns.columns().iter().cloned().chain(columns).collect();
         batch.columns = RecordBatch::try_new(schema, columns).map_err(bug)?;
         Ok(())

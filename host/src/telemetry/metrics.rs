@@ -5,24 +5,19 @@
 //! as long as the process lives.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
 use sha2::{Digest, Sha256};
 
 use super::health::Health;
-use super::names::{self, Kind, Name};
-use super::process;
+use super::names;
 use crate::audit::decide::OPERATOR;
 use crate::audit::{self, AHEAD, DUPLICATE, LATE};
 use crate::chain::{Chain, Spent};
@@ -35,34 +30,17 @@ use crate::record::TopicPartition;
 use crate::shadow;
 use crate::source::Notice;
 
-type Labels = Vec<(&'static str, String)>;
-type Counters = Labelled<Counter>;
-type Seconds = Labelled<Counter<f64, AtomicU64>>;
-type Gauges = Labelled<Gauge<u64, AtomicU64>>;
+mod labels;
+mod now;
+
+pub use labels::{Reload, Step};
+
+use labels::{Counters, Gauges, Seconds, labelled, registered};
+use now::Now;
 
 /// Upper bounds of the commit histogram, in seconds: a commit on a local disk takes some 50 ms, one on an object store about
 /// a second; a minute is trouble.
 const COMMIT_BUCKETS: [f64; 11] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-
-/// The labels of a series, in the order of [`Name::labels`].
-fn labels<const N: usize>(name: &Name, values: [&str; N]) -> Labels {
-    debug_assert_eq!(name.labels.len(), N, "{}", name.name);
-    name.labels.iter().copied().zip(values.map(str::to_owned)).collect()
-}
-
-/// A metric with labels.
-#[derive(Debug)]
-struct Labelled<M> {
-    name: &'static Name,
-    series: Family<Labels, M>,
-}
-
-impl<M: Clone + Default> Labelled<M> {
-    /// The series of these label values, which exists from now on.
-    fn at<const N: usize>(&self, values: [&str; N]) -> M {
-        self.series.get_or_create_owned(&labels(self.name, values))
-    }
-}
 
 /// Every number, and the health of the process.
 #[derive(Debug)]
@@ -225,7 +203,7 @@ impl Metrics {
                 self.windows.at([verdict.as_str()]);
             }
         }
-        self.plugins.series.clear();
+        self.plugins.clear();
         for plugin in chain.plugins() {
             let (name, kind) = (&**plugin.name(), plugin.kind().interface());
             for code in plugin.codes() {
@@ -243,9 +221,9 @@ impl Metrics {
         for (code, severity) in &*severities {
             self.findings.at(finding(code, severity));
         }
-        self.pipeline.series.clear();
+        self.pipeline.clear();
         self.pipeline.at([&config.name, chain.generation.short(), &state_hash(config)]).set(1);
-        self.generation.series.clear();
+        self.generation.clear();
         self.generation.at([chain.generation.short()]).set(1);
     }
 
@@ -256,7 +234,7 @@ impl Metrics {
 
     /// Which candidate judges beside.
     pub fn shadows(&self, generation: Option<&str>) {
-        self.shadow.series.clear();
+        self.shadow.clear();
         if let Some(generation) = generation {
             self.shadow.at([generation]).set(1);
         }
@@ -302,17 +280,17 @@ impl Metrics {
     pub fn read(&self, records: u64, bytes: u64, open: (Instant, u64)) {
         self.read_records.inc_by(records);
         self.read_bytes.inc_by(bytes);
-        lock(&self.now.0).open = Some(open);
+        self.now.seen().open = Some(open);
     }
 
     /// No entry is open.
     pub fn closed(&self) {
-        lock(&self.now.0).open = None;
+        self.now.seen().open = None;
     }
 
     /// Batches and bytes between the source and the end of their judgement.
     pub fn in_flight(&self, batches: u64, bytes: u64) {
-        let mut now = lock(&self.now.0);
+        let mut now = self.now.seen();
         (now.batches, now.bytes) = (batches, bytes);
     }
 
@@ -394,7 +372,7 @@ impl Metrics {
     /// What the source has not delivered yet, per partition of ours; others are forgotten.
     pub fn lag(&self, lag: &BTreeMap<TopicPartition, u64>) {
         self.partitions.set(lag.len() as i64);
-        lock(&self.now.0).lag.clone_from(lag);
+        self.now.seen().lag.clone_from(lag);
     }
 
     /// What the source says of itself.
@@ -439,52 +417,6 @@ const STAGES: [&str; 5] = ["decode", "enrich", "expect", "rule", "write"];
 const FAILURES: [Reason; 5] =
     [Reason::PluginTrap, Reason::PluginTimeout, Reason::PluginMemory, Reason::PluginOutput, Reason::PluginError];
 
-/// What became of a change of what judges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reload {
-    /// this process put a generation in force
-    Activated,
-    /// another process did, or an operator
-    Followed,
-    /// the candidate cannot be
-    Refused,
-}
-
-impl Reload {
-    const ALL: [Reload; 3] = [Reload::Activated, Reload::Followed, Reload::Refused];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Reload::Activated => "activated",
-            Reload::Followed => "followed",
-            Reload::Refused => "refused",
-        }
-    }
-}
-
-/// The steps of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// files are finished and durable
-    Close,
-    /// the entry is in the ledger
-    Append,
-    /// the sinks follow
-    Apply,
-}
-
-impl Step {
-    const ALL: [Step; 3] = [Step::Close, Step::Append, Step::Apply];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Step::Close => "close",
-            Step::Append => "append",
-            Step::Apply => "apply",
-        }
-    }
-}
-
 /// The label values of a finding.
 fn finding<'c>(code: &'c str, severity: &'c str) -> [&'c str; 3] {
     let (rule, code) = code.split_once('/').unwrap_or((code, ""));
@@ -497,77 +429,8 @@ pub fn state_hash(config: &Config) -> String {
     digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn registered<M: Metric + Clone>(registry: &mut Registry, name: &Name, metric: M) -> M {
-    // the exposition puts the ending back
-    registry.register(name.name.trim_end_matches("_total"), name.help, metric.clone());
-    metric
-}
-
-fn labelled<M>(registry: &mut Registry, name: &'static Name) -> Labelled<M>
-where
-    M: Clone + Default,
-    Family<Labels, M>: Metric,
-{
-    Labelled { name, series: registered(registry, name, Family::default()) }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What is looked at when somebody asks: ages, queues, the process. Partitions come and go, and so do their series.
-#[derive(Clone, Default)]
-struct Now(std::sync::Arc<Mutex<Seen>>);
-
-#[derive(Default)]
-struct Seen {
-    lag: BTreeMap<TopicPartition, u64>,
-    /// since when an entry is open, and its records
-    open: Option<(Instant, u64)>,
-    batches: u64,
-    bytes: u64,
-}
-
-impl fmt::Debug for Now {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Now")
-    }
-}
-
-impl Collector for Now {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let (lag, open, batches, bytes) = {
-            let seen = lock(&self.0);
-            (seen.lag.clone(), seen.open, seen.batches, seen.bytes)
-        };
-        let mut described = encoder.encode_descriptor(names::LAG.name, names::LAG.help, None, MetricType::Gauge)?;
-        for (partition, records) in lag {
-            let series = labels(&names::LAG, [&partition.topic, &partition.partition.to_string()]);
-            ConstGauge::new(records).encode(described.encode_family(&series)?)?;
-        }
-        let (age, records) = open.map_or((0.0, 0), |(since, records)| (since.elapsed().as_secs_f64(), records));
-        let mut one = |name: &Name, value: f64| match name.kind {
-            Kind::Counter => {
-                let name = (name.name.trim_end_matches("_total"), name.help);
-                ConstCounter::new(value).encode(encoder.encode_descriptor(name.0, name.1, None, MetricType::Counter)?)
-            }
-            Kind::Gauge | Kind::Histogram => ConstGauge::new(value).encode(encoder.encode_descriptor(
-                name.name,
-                name.help,
-                None,
-                MetricType::Gauge,
-            )?),
-        };
-        one(&names::OPEN_SECONDS, age)?;
-        one(&names::OPEN_RECORDS, records as f64)?;
-        one(&names::IN_FLIGHT_BATCHES, batches as f64)?;
-        one(&names::IN_FLIGHT_BYTES, bytes as f64)?;
-        let Some(process) = process::look() else { return Ok(()) };
-        one(&names::MEMORY, process.resident as f64)?;
-        one(&names::ANONYMOUS, process.anonymous as f64)?;
-        one(&names::CPU, process.cpu)?;
-        one(&names::STARTED, process.started)
-    }
 }
 
 #[cfg(test)]

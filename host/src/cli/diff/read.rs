@@ -2,18 +2,14 @@
 //!
 //! A topic is read in a group of its own, which commits nothing: the pipeline's group never hears of it.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-
 use uuid::Uuid;
 
 use super::Diff;
 use crate::config::{self, SourceKind};
 use crate::error::{Error, Result};
-use crate::record::{RawBatch, TopicPartition};
 use crate::source::files::FilesSource;
 use crate::source::kafka::KafkaSource;
-use crate::source::{Command, Intake, Known, Source, StartAt};
+use crate::source::{Source, reading};
 
 /// Whatever the pipeline reads.
 pub(super) fn source(diff: &mut Diff<'_>) -> Result<()> {
@@ -48,83 +44,13 @@ pub(super) fn file(diff: &mut Diff<'_>, file: &str) -> Result<()> {
 
 fn read(diff: &mut Diff<'_>, source: &mut dyn Source) -> Result<()> {
     let wanted = diff.args.from.iter().map(|at| (at.partition.clone(), at.offset)).collect();
-    let reading = Reading(Mutex::new(State { diff, wanted, known: BTreeMap::new() }));
-    source.run(&reading, true)?;
-    let state = reading.state();
-    let unknown: Vec<String> =
-        state.wanted.keys().filter(|partition| !state.known.contains_key(partition)).map(ToString::to_string).collect();
-    if !unknown.is_empty() && state.diff.left > 0 {
-        return Err(Error::Config(format!(
-            "--from names {}, which {} does not have",
-            unknown.join(", "),
-            source.describe()
-        )));
+    let unknown = reading::read_from(source, wanted, |batch| {
+        diff.records(batch)?;
+        Ok(diff.left > 0)
+    })?;
+    if unknown.is_empty() {
+        return Ok(());
     }
-    Ok(())
-}
-
-struct Reading<'a, 'b>(Mutex<State<'a, 'b>>);
-
-struct State<'a, 'b> {
-    diff: &'a mut Diff<'b>,
-    /// where to begin; empty: everywhere at the beginning
-    wanted: BTreeMap<TopicPartition, i64>,
-    known: BTreeMap<TopicPartition, Known>,
-}
-
-impl<'a, 'b> Reading<'a, 'b> {
-    fn state(&self) -> std::sync::MutexGuard<'_, State<'a, 'b>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-impl Intake for Reading<'_, '_> {
-    fn positions(&self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, Known>> {
-        let mut state = self.state();
-        for partition in partitions {
-            // the source says itself what it finds there
-            if let Some(offset) = state.wanted.get(partition).copied() {
-                let known = Known { offset, topic_id: None };
-                state.known.entry(partition.clone()).or_insert(known);
-            }
-        }
-        Ok(partitions.iter().filter_map(|p| Some((p.clone(), state.known.get(p)?.clone()))).collect())
-    }
-
-    fn start(&self, partitions: BTreeMap<TopicPartition, StartAt>) -> Result<BTreeMap<TopicPartition, Known>> {
-        let known = partitions.into_iter().map(|(p, at)| (p, Known { offset: at.offset, topic_id: at.topic_id }));
-        let known: BTreeMap<_, _> = known.collect();
-        self.state().known.extend(known.clone());
-        Ok(known)
-    }
-
-    fn identify(&self, _: BTreeMap<TopicPartition, String>) {}
-
-    fn offer(&self, batch: RawBatch) -> Result<Option<RawBatch>> {
-        let mut state = self.state();
-        let batch = match state.wanted.is_empty() {
-            true => Some(batch),
-            false => crate::source::kafka::keep(batch, |range| state.wanted.contains_key(&range.partition)),
-        };
-        if let Some(batch) = batch {
-            state.diff.records(batch)?;
-        }
-        Ok(None)
-    }
-
-    fn flush(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn lost(&self, _: &[TopicPartition]) {}
-
-    fn lag(&self, _: BTreeMap<TopicPartition, u64>) {}
-
-    fn command(&self) -> Option<Command> {
-        None
-    }
-
-    fn stopping(&self) -> bool {
-        self.state().diff.left == 0
-    }
+    let unknown: Vec<_> = unknown.iter().map(ToString::to_string).collect();
+    Err(Error::Config(format!("--from names {}, which {} does not have", unknown.join(", "), source.describe())))
 }
