@@ -95,6 +95,16 @@ pub struct Reload {
     thread: JoinHandle<()>,
 }
 
+/// The pipeline file as it was read when the process began.
+pub struct Written<'a> {
+    /// what it said
+    pub config: &'a Config,
+    /// hash of the generation that it made
+    pub generation: String,
+    /// when the reading began: what was touched from then on may say something else by now
+    pub since: SystemTime,
+}
+
 impl Reload {
     /// Watches the files of the pipeline as it is `written`, while `chain` judges (which an operator may have put in force
     /// instead), and hands each next generation to `swap`. `tell` hears what happens, on the thread of
@@ -104,7 +114,7 @@ impl Reload {
     /// The system cannot watch files.
     pub fn watch(
         chain: Arc<Chain>,
-        written: &Config,
+        written: Written<'_>,
         follow: Follow,
         swap: Swap,
         stop: Stop,
@@ -118,11 +128,15 @@ impl Reload {
             let _ = changed.send(paths);
         });
         let watcher = watcher.doing(|| "cannot watch the pipeline's files".into())?;
-        let inputs = inputs(written);
+        let inputs = inputs(written.config);
+        let stamps = stamps(&inputs);
+        let is_touched = |stamp: &(u64, Option<SystemTime>)| stamp.1.is_none_or(|at| at + CLOCK >= written.since);
+        let is_unsure = stamps.iter().flatten().any(is_touched);
         let mut control = Control::new(follow.clone(), swap.clone(), metrics);
         let mut watch = Watch {
-            seen: Some(fingerprint(&inputs)),
-            stamps: stamps(&inputs),
+            seen: (!is_unsure).then(|| fingerprint(&inputs)),
+            unsure: is_unsure.then_some(written.generation),
+            stamps,
             inputs,
             running: chain,
             written: follow.fold()?.proposed,
@@ -130,7 +144,7 @@ impl Reload {
             swap,
             watcher,
             folders: BTreeSet::new(),
-            touched: None,
+            touched: is_unsure.then(Instant::now),
             unable_since: None,
         };
         watch.look_after_folders()?;
@@ -178,6 +192,8 @@ struct Watch {
     inputs: BTreeSet<PathBuf>,
     /// digest of all inputs when they were last looked at; `None` where they changed while that was done
     seen: Option<[u8; 32]>,
+    /// the generation that they made when the process began, where they may have been touched since
+    unsure: Option<String>,
     stamps: Vec<Stamp>,
     follow: Follow,
     swap: Swap,
@@ -188,6 +204,9 @@ struct Watch {
     /// since when a generation in force cannot be loaded
     unable_since: Option<Instant>,
 }
+
+/// How far a file's time may be behind the clock: systems stamp with the last tick of theirs.
+const CLOCK: Duration = Duration::from_millis(20);
 
 /// What is seen of a file without reading it; `None` where there is none.
 type Stamp = Option<(u64, Option<SystemTime>)>;
@@ -237,7 +256,11 @@ impl Watch {
         let before = self.inputs.clone();
         let file = self.running.config.file.clone();
         let loaded = Chain::load_with(&file, self.running.engine.beside());
+        let unsure = self.unsure.take();
         let result = loaded.and_then(|mut candidate| {
+            if unsure.as_ref() == Some(&candidate.generation.hash) {
+                return Ok(Staged::Untouched);
+            }
             candidate.parts.references.share(&self.running.parts.references);
             self.stage(candidate)
         });
@@ -252,6 +275,7 @@ impl Watch {
             self.touched = Some(Instant::now()); // it changed meanwhile
         }
         match watched.and(result) {
+            Ok(Staged::Untouched) => {}
             Ok(Staged::Same { is_written }) => tell(Reloaded::Same { going_on: &self.running, is_written }),
             Ok(Staged::Activated(chain, entry, tried)) => {
                 tell(Reloaded::Activated { chain: &chain, before: &self.running, entry, tried });
@@ -344,7 +368,11 @@ impl Watch {
 
 /// What became of a candidate that loaded.
 enum Staged {
-    Same { is_written: bool },
+    /// the files make what they made when the process began
+    Untouched,
+    Same {
+        is_written: bool,
+    },
     Activated(Arc<Chain>, u64, Tried),
     Followed(Arc<Chain>),
     Overtaken,

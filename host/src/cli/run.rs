@@ -1,16 +1,13 @@
 //! `sluice run`: the pipeline, until it is stopped or its source ends.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::SystemTime;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::Runtime;
 
-use super::summary::Summary;
 use super::text::{Paint, plural, thousands};
 use super::{Verdict, open};
 use crate::admin::{self, Host, SharedStatus};
@@ -23,8 +20,8 @@ use crate::generation::Generation;
 use crate::ledger::{Counts, Verdict as LedgerVerdict, apply};
 use crate::maintain::Upkeep;
 use crate::outcome::Outcome;
-use crate::pipeline::{Follow, Happening, Options, Pipeline, Ran, Stop};
-use crate::reload::{Reload, Reloaded};
+use crate::pipeline::{Follow, Options, Pipeline, Ran, Stop};
+use crate::reload::{Reload, Reloaded, Written};
 use crate::sink::Applied;
 use crate::source::Source;
 use crate::source::files::{FilesSource, Progress};
@@ -34,11 +31,10 @@ use crate::telemetry::{Metrics, http};
 
 mod lines;
 mod reloads;
+mod watch;
 
 pub use lines::short;
-use lines::{
-    assigned_line, end_json, end_line, entry_json, entry_line, introduce, refreshed_json, refreshed_line, width,
-};
+use watch::{Watch, say};
 
 /// Run a pipeline until it is stopped.
 ///
@@ -179,6 +175,7 @@ pub fn pipeline(file: &std::path::Path, options: &Options, close_windows: bool, 
     let runtime = open::runtime()?;
     let stop = Stop::default();
     let interrupted = watch_signals(&runtime, stop.clone())?;
+    let since = SystemTime::now();
     let chain = open::chain(file)?;
     if close_windows && chain.config.audit.is_none() {
         return Err(Error::Config("`--close-windows` has no use: there is no `[audit]` in the pipeline file".into()));
@@ -196,7 +193,7 @@ pub fn pipeline(file: &std::path::Path, options: &Options, close_windows: bool, 
     };
     let url = endpoint.as_ref().map(http::Endpoint::url);
     let follow = open::follow(&chain.config, &runtime)?;
-    let written = chain.config.clone();
+    let (config, generation) = (chain.config.clone(), chain.generation.hash.clone());
     let chain = Arc::new(in_force(chain, &follow)?);
     let (mut source, progress) = source(&chain)?;
     let metrics = Arc::new(Metrics::new());
@@ -218,7 +215,8 @@ pub fn pipeline(file: &std::path::Path, options: &Options, close_windows: bool, 
         let bar = watch.bar.clone();
         let told = metrics.clone();
         let tell = move |reloaded: Reloaded<'_>| bar.suspend(|| reloads::tell(&reloaded, screen, &told, &status));
-        Reload::watch(chain.clone(), &written, follow.clone(), pipeline.swap(), stop.clone(), metrics.clone(), tell)
+        let written = Written { config: &config, generation, since };
+        Reload::watch(chain.clone(), written, follow.clone(), pipeline.swap(), stop.clone(), metrics.clone(), tell)
     });
     let reload = reload.transpose()?;
     let upkeep = chain
@@ -379,105 +377,6 @@ pub(super) fn decided_json(decided: &Decided) -> serde_json::Value {
     let Decided { entry, decision, counts, took } = decided;
     let (seconds, window) = (took.as_secs_f64(), decision.window.key());
     serde_json::json!({ "entry": entry, "window": window, "decision": decision, "counts": counts, "seconds": seconds })
-}
-
-/// A line on standard output; a run goes on when nobody reads it any more.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-/// How often the progress bar moves.
-const TICK: Duration = Duration::from_millis(200);
-
-struct Watch {
-    screen: Screen,
-    bar: ProgressBar,
-    progress: Option<Arc<Progress>>,
-    consumed: u64,
-    /// a run that ends by itself ends with its outcomes; of one that is stopped the tables say more
-    summarises: bool,
-    /// when the last entry landed
-    landed: Option<Instant>,
-    /// whether the source ever says what is left
-    has_lag: bool,
-}
-
-impl Watch {
-    fn new(screen: Screen, progress: Option<Arc<Progress>>, summarises: bool) -> Watch {
-        let shows = std::io::stderr().is_terminal() && !matches!(screen, Screen::Json);
-        let bar = match &progress {
-            Some(progress) if shows => {
-                let bar = ProgressBar::new(progress.total.load(Ordering::Relaxed));
-                let style = "  {bar:32} {percent} %  {msg}  {binary_bytes_per_sec}  {eta} left";
-                bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-                bar
-            }
-            Some(_) | None => ProgressBar::hidden(),
-        };
-        Watch { screen, bar, progress, consumed: 0, summarises, landed: None, has_lag: false }
-    }
-
-    /// The first lines, and the bar below them.
-    fn begin(&self, chain: &Chain, follow: &Follow, source: &dyn Source, metrics: Option<&str>) -> Result<()> {
-        if let Screen::Text(paint) = self.screen {
-            introduce(chain, follow, source, metrics, paint)?;
-        }
-        if let Some(progress) = self.progress.clone().filter(|_| !self.bar.is_hidden()) {
-            let bar = self.bar.clone();
-            // it ends with the bar
-            std::thread::spawn(move || {
-                while !bar.is_finished() {
-                    bar.set_position(progress.done.load(Ordering::Relaxed));
-                    std::thread::sleep(TICK);
-                }
-            });
-        }
-        Ok(())
-    }
-
-    fn see(&mut self, happening: Happening) {
-        match happening {
-            Happening::Assigned(lag) => {
-                self.has_lag = true;
-                match self.screen {
-                    Screen::Text(_) => self.bar.suspend(|| say(&assigned_line(lag))),
-                    Screen::Json | Screen::Bar => {}
-                }
-            }
-            Happening::Landed(landed, lag) => {
-                self.consumed += landed.counts.records;
-                self.bar.set_message(thousands(self.consumed));
-                // while an entry lands the next one is open already: what it took overlaps
-                let since = self.landed.replace(Instant::now()).map_or(landed.took, |at| at.elapsed().min(landed.took));
-                let lag_shown = self.has_lag.then_some(lag);
-                match self.screen {
-                    Screen::Text(_) => self.bar.suspend(|| say(&entry_line(landed, since, lag_shown, width()))),
-                    Screen::Json => say(&entry_json(landed, lag)),
-                    Screen::Bar => {}
-                }
-            }
-            Happening::Refreshed(refreshed) => match self.screen {
-                Screen::Text(_) => self.bar.suspend(|| say(&refreshed_line(refreshed))),
-                Screen::Json => say(&refreshed_json(refreshed)),
-                Screen::Bar => {}
-            },
-            Happening::Dropped => {
-                tracing::warn!("another process moved a position; an entry was dropped, its records are judged again");
-            }
-        }
-    }
-
-    fn end(&self, finished: &Finished) {
-        match self.screen {
-            Screen::Text(_) if self.summarises => {
-                say(&format!("{}\n", end_line(finished)));
-                let _ = write!(std::io::stdout(), "{}", Summary::of(finished, None).render());
-            }
-            Screen::Text(_) => say(&end_line(finished)),
-            Screen::Json => say(&end_json(finished)),
-            Screen::Bar => {}
-        }
-    }
 }
 
 #[cfg(test)]
