@@ -65,7 +65,7 @@ impl<S: BuildHasher> Index<S> {
         Index { buckets, hasher }
     }
 
-    /// The rows of the keys `asked`, in order, added to `found`; [`NONE`] where there is none, or no key.
+    /// The rows of the keys `asked`, in order; [`NONE`] where there is none, or no key.
     ///
     /// One step for a block of keys before the next step: first their buckets, then where their rows' keys are, then those
     /// keys. The cache misses of a step do not depend on each other, so that they overlap; one key after the other waits for
@@ -75,16 +75,15 @@ impl<S: BuildHasher> Index<S> {
         keys: &impl Keys,
         rows: usize,
         asked: impl Fn(usize) -> Option<&'k [u8]>,
-        found: &mut Vec<u32>,
-    ) {
+    ) -> Vec<u32> {
+        let mut all = vec![NONE; rows];
         let mut hashes = [0; BLOCK];
         let mut waiting = [Waiting { at: 0, bucket: 0 }; BLOCK];
         let mut candidates = [(0, NONE); BLOCK];
         let mut known: [&[u8]; BLOCK] = [&[]; BLOCK];
         for begin in (0..rows).step_by(BLOCK) {
             let block = rows.min(begin + BLOCK) - begin;
-            found.resize(begin + block, NONE);
-            let found = &mut found[begin..];
+            let found = &mut all[begin..begin + block];
             let mut waits = 0;
             for at in 0..block {
                 let Some(key) = asked(begin + at) else { continue };
@@ -120,6 +119,7 @@ impl<S: BuildHasher> Index<S> {
                 }
             }
         }
+        all
     }
 
     /// The row of a key, [`NONE`] where there is none.
@@ -237,8 +237,7 @@ mod tests {
             assert_eq!(index.insert(&texts, row as u32), Some(row as u32), "a second time it is there");
         }
         let asked = |row: usize| (row % 5 != 0).then(|| texts.key(row as u32));
-        let mut found = Vec::new();
-        index.find_all(&texts, rows, asked, &mut found);
+        let found = index.find_all(&texts, rows, asked);
         let expected: Vec<_> =
             (0..rows).map(|row| if there(row) && row % 5 != 0 { row as u32 } else { NONE }).collect();
         assert_eq!(found, expected);

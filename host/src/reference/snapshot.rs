@@ -226,9 +226,7 @@ impl Snapshot {
 
     /// The first row of each key.
     fn find_all<'k>(&self, rows: usize, null: impl Fn(usize) -> bool, key: impl Fn(usize) -> &'k [u8]) -> Vec<u32> {
-        let mut found = Vec::with_capacity(rows);
-        self.index.find_all(&self.keys, rows, |row| (!null(row)).then(|| key(row)), &mut found);
-        found
+        self.index.find_all(&self.keys, rows, |row| (!null(row)).then(|| key(row)))
     }
 
     fn fanned(&self, first: Vec<u32>, most: usize) -> Option<Matches> {
