@@ -18,9 +18,9 @@ fn survives(point: &str, pass: u32) {
 #[test]
 fn every_named_step_survives_a_kill() {
     for point in sluice_host::crash::POINTS {
-        // checkpoints are rare, their test is the ledger's own; generations change in the tests of `reload`, windows and files
-        // that are put together have theirs beside the other tests of audits and maintenance
-        if ["checkpoint/", "activate/", "audit/", "compact/"].iter().any(|kind| point.starts_with(kind)) {
+        // checkpoints are rare, their test is the ledger's own; generations change in the tests of `reload`, windows, files
+        // that are put together and rows that expire have theirs beside the other tests of audits and maintenance
+        if ["checkpoint/", "activate/", "audit/", "compact/", "expire/"].iter().any(|kind| point.starts_with(kind)) {
             continue;
         }
         survives(point, 1);

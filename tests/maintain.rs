@@ -9,7 +9,9 @@ use serde_json::Value;
 use crate::peer;
 use crate::project::{Counted, Project};
 
+mod beside;
 mod compact;
+mod keep;
 
 /// Small entries, so that there are several.
 const COMMITS: &str = "[commit]\nrows = 8_000\n";
@@ -185,7 +187,12 @@ impl Still {
     }
 
     fn doing(project: &Project, point: &str, arguments: &[&str]) -> Still {
+        Still::with(project, point, arguments, &[])
+    }
+
+    fn with(project: &Project, point: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Still {
         let mut command = project.command(arguments);
+        command.envs(environment.iter().copied());
         command.env("SLUICE_STOP_AT", point).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut still = Still(command.spawn().unwrap());
         let stat = format!("/proc/{}/stat", still.0.id());

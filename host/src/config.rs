@@ -375,6 +375,8 @@ pub struct SinkConfig {
     pub provenance: bool,
     /// columns that partition the table
     pub partition_by: Vec<String>,
+    /// how long rows stay in the table, `None` = for ever
+    pub keep: Option<Duration>,
 }
 
 /// `_key AS key`: a stored column.

@@ -3,6 +3,8 @@
 //! Compiled out of release builds. `SLUICE_CRASH_AT=append/created` aborts at the first pass of that point,
 //! `append/created:3` at the third; `SLUICE_STOP_AT` likewise stops there until it gets a SIGCONT.
 
+use chrono::{DateTime, Utc};
+
 /// The named steps of Write, Append and Apply, in their order, which the crash tests go through; then those that an
 /// ordinary run does not pass.
 pub const POINTS: &[&str] = &[
@@ -23,6 +25,9 @@ pub const POINTS: &[&str] = &[
     "checkpoint/after",
     "compact/written",
     "compact/committed",
+    "expire/appended",
+    "expire/rewritten",
+    "expire/applied",
     "audit/before",
     "audit/measured",
     "audit/files-durable",
@@ -30,6 +35,15 @@ pub const POINTS: &[&str] = &[
     "audit/applied",
     "audit/expired",
 ];
+
+/// The time by which rows grow old. `SLUICE_AS_OF=2026-11-20T12:00:00Z` makes it another one.
+pub fn now() -> DateTime<Utc> {
+    #[cfg(debug_assertions)]
+    if let Some(time) = std::env::var("SLUICE_AS_OF").ok().and_then(|text| text.parse().ok()) {
+        return time;
+    }
+    Utc::now()
+}
 
 /// Dies here if the environment says so.
 #[inline]

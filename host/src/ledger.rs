@@ -27,6 +27,7 @@ pub mod apply;
 mod checkpoint;
 pub mod entry;
 pub mod fold;
+pub mod keep;
 pub mod operate;
 pub(crate) mod seal;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Upkeep of a pipeline's tables and ledger: checkpoints, shorter logs, and the removal of what crashes left behind.
 //!
 //! It may run beside the pipeline's processes and beside itself, be killed anywhere and started again. It judges nothing,
-//! applies nothing, and removes no row: generations, entries and every file that a table, or an entry that waits for one,
-//! refers to stay. What is removed is
+//! and removes no row but those that a sink was told to `keep` for a time only ([`keep`]): generations, entries and every
+//! file that a table, or an entry that waits for one, refers to stay. What is removed is
 //!
 //! - of a Delta log: what is older than the table's retention and than a checkpoint ([`log`]);
 //! - data files that sluice wrote for an entry that never came ([`sweep`]);
@@ -16,25 +16,31 @@
 //! and judges its records again.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::config::{Config, Location};
+use crate::crash;
 use crate::error::{Doing, Error, Result};
-use crate::ledger::{Ledger, apply};
+use crate::ledger::apply;
 use crate::outcome::Outcome;
+use crate::pipeline::Follow;
 use crate::reconcile::Table;
-use crate::sink::delta::log;
+use crate::sink::Sink;
+use crate::sink::delta::{DeltaSink, log};
 use crate::store;
 
 mod beside;
 mod compact;
+mod keep;
 mod sweep;
 
 pub use beside::Upkeep;
 pub use compact::Compacted;
+pub use keep::Expired;
 
 /// How upkeep is done.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +93,8 @@ pub struct Tended {
     pub location: String,
     /// the table's version
     pub version: u64,
+    /// rows that were kept for as long as they should be
+    pub expired: Expired,
     /// small files that were put together
     pub compacted: Compacted,
     /// the last checkpoint
@@ -129,6 +137,8 @@ pub struct Report {
     pub sinks: Vec<Tended>,
     /// the ledger
     pub ledger: TendedLedger,
+    /// the entry that says which rows are gone, where any were old enough
+    pub expire: Option<u64>,
     /// the entry that says whose files were swept, where one was needed
     pub sweep: Option<u64>,
 }
@@ -145,13 +155,23 @@ impl Report {
 struct Bound<'a> {
     table: Table,
     location: &'a Location,
+    /// what commits to it: in a running process the same that appends
+    sink: Arc<dyn Sink>,
+    /// how long its rows are kept
+    keep: Option<Duration>,
+}
+
+impl Bound<'_> {
+    fn delta(&self) -> Result<&DeltaSink> {
+        self.sink.delta().ok_or_else(|| Error::Host(format!("{} is no table", self.table.name())))
+    }
 }
 
 /// Tends a pipeline's tables and its ledger.
 ///
 /// Refuses, before anything is changed, where tables and ledger contradict each other: what looks like an orphan may be
 /// what an operator needs to put things right.
-pub async fn pipeline(config: &Config, options: &Options) -> Result<Report> {
+pub async fn pipeline(config: &Config, follow: &Follow, options: &Options) -> Result<Report> {
     let least = config.commit.every * 2;
     if options.older_than < least {
         return Err(Error::Config(format!(
@@ -162,26 +182,31 @@ pub async fn pipeline(config: &Config, options: &Options) -> Result<Report> {
             humantime::format_duration(least)
         )));
     }
-    let (store, state) = store::open(&config.state)?;
-    let ledger = Ledger::open(store, state, &config.name).await?;
-    let mut tables = bound(config, &ledger).await?;
+    let ledger = &follow.ledger;
+    let mut tables = bound(config, follow).await?;
+    // what goes need not be put together
+    let expired = keep::expire(ledger, &tables, crash::now(), options.dry_run).await?;
+    if expired.is_applied {
+        tables = bound(config, follow).await?;
+    }
     let mut compacted = Vec::new();
     for bound in &tables {
         compacted.push(match options.compact {
-            true => compact::compact(bound, &ledger.application(), options.dry_run).await?,
+            true => compact::compact(bound, options.dry_run).await?,
             false => Compacted::default(),
         });
     }
     if compacted.iter().any(|compacted| compacted.into.files > 0) {
-        tables = self::bound(config, &ledger).await?;
+        tables = bound(config, follow).await?;
     }
     let old = Old::before(SystemTime::now().checked_sub(options.older_than).unwrap_or(SystemTime::UNIX_EPOCH));
 
-    let swept = sweep::sweep(&ledger, &tables, old, options.dry_run).await?;
+    let swept = sweep::sweep(ledger, &tables, old, options.dry_run).await?;
     let mut sinks = Vec::new();
     for ((bound, orphans), compacted) in tables.iter().zip(swept.orphans).zip(compacted) {
         let mut tended = tend(bound, options.dry_run).await?;
         tended.compacted = compacted;
+        tended.expired = expired.of(bound.table.outcome);
         (tended.orphans, tended.foreign) = (orphans.old, orphans.foreign);
         let temporaries = temporaries(bound.location, old, options.dry_run)?;
         tended.temporaries = temporaries.old;
@@ -198,13 +223,16 @@ pub async fn pipeline(config: &Config, options: &Options) -> Result<Report> {
         temporaries: temporaries.old,
         young: temporaries.young,
     };
-    Ok(Report { dry_run: options.dry_run, sinks, ledger, sweep: swept.entry })
+    Ok(Report { dry_run: options.dry_run, sinks, ledger, expire: expired.entry, sweep: swept.entry })
 }
 
 /// The tables of a pipeline that has begun.
-async fn bound<'a>(config: &'a Config, ledger: &Ledger) -> Result<Vec<Bound<'a>>> {
+async fn bound<'a>(config: &'a Config, follow: &Follow) -> Result<Vec<Bound<'a>>> {
+    let ledger = &follow.ledger;
     let mut tables = Vec::new();
     for (outcome, location) in config.tables() {
+        let sink = follow.sinks.iter().find(|sink| sink.outcome() == outcome);
+        let sink = sink.ok_or_else(|| Error::Host(format!("{outcome} has no sink")))?;
         let (store, _) = store::open(location)?;
         let application = ledger.application();
         let open = || Table::open(outcome, location, store.clone(), &application);
@@ -220,7 +248,8 @@ async fn bound<'a>(config: &'a Config, ledger: &Ledger) -> Result<Vec<Bound<'a>>
             (Some(table), None) if table.mark == 0 => {}
             (Some(table), known) => {
                 apply::due(&table.name(), table.mark, fold.head, &table.identity, known)?;
-                tables.push(Bound { table, location });
+                let keep = config.sinks.of(outcome).and_then(|sink| sink.keep);
+                tables.push(Bound { table, location, sink: sink.clone(), keep });
             }
             (None, Some(_)) => {
                 return Err(Error::Diverged(format!(
@@ -260,6 +289,7 @@ async fn tend(bound: &Bound<'_>, dry_run: bool) -> Result<Tended> {
             outcome: table.outcome,
             location: table.location.clone(),
             version,
+            expired: Expired::default(),
             compacted: Compacted::default(),
             checkpoint: log::last_checkpoint(&listed).map(|of| Checkpoint { of, new: is_new }),
             log,

@@ -19,6 +19,7 @@ use crate::ledger::operate::Seen;
 use crate::ledger::{Counts, Ledger};
 use crate::outcome::Outcome;
 use crate::record::TopicPartition;
+use crate::schema::COORDINATES;
 use crate::sink::delta::{broken, load, log};
 use crate::store;
 
@@ -64,7 +65,7 @@ impl Table {
             let schema = state.schema();
             // what is made of rows has no record of its own, whatever its columns are called
             let is_derived = matches!(outcome, Outcome::Derived(_));
-            let provenance = !is_derived && rows::COLUMNS.iter().all(|column| schema.field(column).is_some());
+            let provenance = !is_derived && COORDINATES.iter().all(|column| schema.field(column).is_some());
             let mark = u64::try_from(mark).unwrap_or(0);
             Ok(Some(Table { outcome, location: location.written.clone(), table, identity, mark, provenance }))
         };
@@ -106,6 +107,9 @@ pub struct Report {
     pub given_up: u64,
     /// offsets that were read again by an operator's word
     pub read_again: u64,
+    /// per sink: rows that were kept for as long as they should be, and are gone
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub expired: BTreeMap<Outcome, u64>,
     /// per sink: entries that are not in its table yet
     pub pending: BTreeMap<Outcome, u64>,
     /// what could not be proven, and what an operator's word explains
@@ -232,6 +236,14 @@ async fn reconcile_by(
             report
                 .notes
                 .push(format!("{name} was taken over by entry {n}: {rows} rows of earlier entries are not looked for"));
+        }
+        if let (Some((n, from)), (rows, entries)) = (account.kept_from(table), account.gone(table))
+            && rows > 0
+        {
+            report.expired.insert(table.outcome, rows);
+            let entries = if entries == 1 { "1 entry".to_owned() } else { format!("{} entries", thousands(entries)) };
+            let (name, rows) = (table.name(), thousands(rows));
+            report.notes.push(format!("{name} let go of {rows} rows of {entries}, from before {from} (entry {n})"));
         }
         if !files::are_there(&account, table, &mut report).await? {
             report

@@ -26,6 +26,9 @@ pub const RESERVED: [&str; 14] = [
     "_rejected",
 ];
 
+/// The columns that say where a row came from. A table that has them all is accounted for by its rows.
+pub const COORDINATES: [&str; 6] = ["_batch", "_topic", "_partition", "_offset", "_row", "_attempt"];
+
 /// The window of a row, in staging only.
 pub const WINDOW: &str = "_window";
 

@@ -101,6 +101,11 @@ pub trait Sink: Send + Sync {
         0
     }
 
+    /// The Delta table that it is, where it is one: what puts files together takes turns with what appends them.
+    fn delta(&self) -> Option<&delta::DeltaSink> {
+        None
+    }
+
     /// Creates the target for rows of this schema where it is missing; answers its identity.
     async fn create(&self, schema: &SchemaRef) -> Result<String>;
 

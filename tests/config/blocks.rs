@@ -11,14 +11,11 @@ fn reference(name: &str) -> String {
 
 #[test]
 fn first_pipeline_of_the_reference_is_understood() {
-    let whole = reference("kafka-to-delta");
-    assert_eq!(
-        messages(&whole),
-        ["35: `sink.error.keep` is not available yet", "36: `sink.dlq.keep` is not available yet"]
-    );
-    let without = whole.replace(", keep = \"90d\"", "").replace(", keep = \"30d\"", "");
-    let folder = Folder::new(&without, VISITS);
+    let folder = Folder::new(&reference("kafka-to-delta"), VISITS);
     let config = folder.load().unwrap();
+    let days = |n: u64| Some(Duration::from_secs(n * 24 * 60 * 60));
+    let keep: Vec<_> = config.sinks.each().map(|(_, sink)| sink.keep).collect();
+    assert_eq!(keep, [None, days(90), days(30)]);
     let base = folder.0.path().canonicalize().unwrap();
     let mut shown = format!("{config:#?}").replace(&base.display().to_string(), "BASE");
     shown = shown.replace(&folder.0.path().display().to_string(), "BASE");
@@ -185,6 +182,7 @@ fn first_pipeline_of_the_reference_is_understood() {
                     columns: None,
                     provenance: true,
                     partition_by: [],
+                    keep: None,
                 },
                 error: SinkConfig {
                     kind: Delta(
@@ -195,6 +193,9 @@ fn first_pipeline_of_the_reference_is_understood() {
                     columns: None,
                     provenance: true,
                     partition_by: [],
+                    keep: Some(
+                        7776000s,
+                    ),
                 },
                 dlq: SinkConfig {
                     kind: Delta(
@@ -205,6 +206,9 @@ fn first_pipeline_of_the_reference_is_understood() {
                     columns: None,
                     provenance: true,
                     partition_by: [],
+                    keep: Some(
+                        2592000s,
+                    ),
                 },
                 staging: None,
             },
@@ -254,12 +258,7 @@ fn first_pipeline_of_the_reference_is_understood() {
 fn further_pipelines_of_the_reference_lack_only_what_is_not_built() {
     for (name, expected) in [
         ("audited-windows", expect![[r#""#]]),
-        (
-            "reference-join",
-            expect![[r#"
-            45: `sink.error.keep` is not available yet
-            46: `sink.dlq.keep` is not available yet"#]],
-        ),
+        ("reference-join", expect![[r#""#]]),
         (
             "avro-to-parquet",
             expect![[r#"

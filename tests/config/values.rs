@@ -268,17 +268,23 @@ fn names_of_plugins_are_unique() {
 }
 
 #[test]
+fn rows_leave_tables_after_a_time_and_nothing_else() {
+    let toml = RIGHT.replace("{ delta = \"lake/visits_dlq\" }", "{ stdout = true, keep = \"1d\" }");
+    assert_eq!(messages(&toml), ["10: `sink.dlq.keep`: what went to standard output cannot be taken back"]);
+}
+
+#[test]
 fn line_ends_of_windows_change_no_place() {
-    let toml = RIGHT.replace("visits_dlq\" }", "visits_dlq\", keep = \"1d\" }").replace('\n', "\r\n");
+    let toml = RIGHT.replace("visits_dlq\" }", "visits_dlq\", keep = \"9s\" }").replace('\n', "\r\n");
     check(
         &toml,
         expect![[r#"
-        error: `sink.dlq.keep` is not available yet
+        error: `sink.dlq.keep` is less than twice `commit.every`
           --> sluice.toml:10:36
            |
-        10 | dlq = { delta = "lake/visits_dlq", keep = "1d" }
+        10 | dlq = { delta = "lake/visits_dlq", keep = "9s" }
            |                                    ^^^^
            |
-           = help: leave it out: what cannot be done is refused, never ignored"#]],
+           = help: an entry is open for up to `commit.every`, and its rows must not be gone before they are there"#]],
     );
 }

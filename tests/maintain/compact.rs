@@ -134,3 +134,27 @@ fn tables_that_are_accounted_for_by_their_files_are_left_alone() {
     assert_eq!(after, before);
     project.sluice(&["reconcile"]).expect(0);
 }
+
+#[test]
+fn derived_tables_are_put_together_and_accounted_for_in_sum() {
+    let derive = "[derive.pages]\nfrom = \"valid\"\ndelta = \"lake/pages\"\n\
+                  sql = \"SELECT page, count(*) AS n FROM batch GROUP BY page\"\n";
+    let (project, tally) = Project::visits(100_000, &format!("{COMMITS}{derive}"));
+    project.sluice(&RUN).expect(0);
+    let table = project.path().join("lake/pages");
+    let pages = || peer::sql("SELECT count(*) AS rows, sum(n) AS n FROM v", &[("v", table.clone())]);
+    let before = pages();
+    assert_eq!(before[0]["n"], tally["outcomes"]["valid"], "{before}");
+    let done = maintain(&project, &[]);
+    let sinks = done["sinks"].as_array().expect("a list");
+    let sink = sinks.iter().find(|sink| sink["location"] == "lake/pages").expect("the derived table");
+    assert_eq!(sink["compacted"]["into"]["files"], 1, "{sink}");
+    assert_eq!(pages(), before);
+    let said = project.sluice(&["reconcile"]).expect(0);
+    assert!(said.contains("(lake/pages): ") && said.contains("files were put together"), "{said}");
+    all_is_there_once(&project, &tally);
+    assert_eq!(pages(), before);
+    peer::change(&table, "table.delete(\"page = 'main'\")");
+    let said = project.sluice(&["reconcile"]).expect(1);
+    assert!(said.contains("which no entry names"), "{said}");
+}

@@ -13,6 +13,7 @@ use super::text::Paint;
 use super::{PipelineArg, Verdict, open};
 use crate::config::{Config, SinkKind, SourceKind};
 use crate::error::{Error, Result};
+use crate::ledger::keep::is_before;
 use crate::ledger::{Entry, Kind, Ledger};
 use crate::outcome::Outcome;
 use crate::pipeline::Follow;
@@ -107,12 +108,19 @@ pub fn run(args: &ExplainArgs) -> Result<Verdict> {
             None => format!("{here}: this pipeline never read `{partition}`; it knows {}", list(fold.positions.keys())),
         }));
     }
+    let kept_from = runtime.block_on(follow.ledger.fold())?.kept_from;
+    let expired = entries.first().and_then(|(_, entry)| {
+        // what was staged went on with the decision over its window, which is younger
+        let put = |outcome: &Outcome| entry.sinks.contains_key(outcome) || entry.sinks.contains_key(&Outcome::Staging);
+        kept_from.into_iter().find(|(outcome, from)| put(outcome) && is_before(entry.id, *from))
+    });
     let story = Story {
         chain: &chain,
         at: &args.at,
         entries: &entries,
         found: &found,
         unseen: &unseen,
+        expired,
         paint: Paint::stdout(),
     };
     if args.json {

@@ -199,6 +199,10 @@ fn entry_line(n: u64, entry: &Entry) -> String {
     let what = match ranges.len() {
         _ if entry.replay.is_some() => replayed(entry),
         0 if !entry.expired.is_empty() => format!("{} leave staging", windows(entry.expired.len())),
+        0 if !entry.kept_from.is_empty() => {
+            let gone = entry.kept_from.iter().map(|(outcome, from)| format!("{outcome} before {from}"));
+            format!("rows leave: {}", gone.collect::<Vec<_>>().join(", "))
+        }
         0 if entry.decision.is_some() => {
             let decision = entry.decision.iter();
             decision.map(|of| format!("window {}: {}", of.window, of.verdict)).collect()

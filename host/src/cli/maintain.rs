@@ -1,4 +1,5 @@
-//! `sluice maintain`: small files put together, checkpoints, shorter logs, and the removal of what crashes left behind.
+//! `sluice maintain`: small files put together, rows let go that were kept for long enough, checkpoints, shorter logs, and
+//! the removal of what crashes left behind.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,14 +7,15 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use super::Verdict;
+use super::open;
 use super::text::{bytes, plural, thousands};
 use crate::config::{Config, units};
 use crate::error::{Error, Result};
-use crate::maintain::{self, Checkpoint, Compacted, Options, Report};
+use crate::maintain::{self, Checkpoint, Compacted, Expired, Options, Report};
 
 /// Tend tables and ledger: put small files together, write checkpoints, shorten logs, remove what crashes left behind.
 ///
-/// It removes no row, and may run beside the pipeline and beside itself, from cron for example. Files that nothing refers
+/// It removes no row but those that a sink was told to `keep` for a time only, and may run beside the pipeline and beside itself, from cron for example. Files that nothing refers
 /// to may be of a process that is writing them for an entry to come: they are left alone until they are old. A process
 /// that was taken for dead judges its records again.
 #[derive(Debug, clap::Args)]
@@ -34,7 +36,7 @@ pub struct MaintainArgs {
     /// Leave files alone that nothing refers to until they are older than this: longer than any entry takes to be written
     #[arg(long, value_name = "AGE", default_value = "1h", value_parser = units::duration)]
     pub older_than: Duration,
-    /// As one JSON object: sinks, ledger, sweep
+    /// As one JSON object: sinks, ledger, expire, sweep
     #[arg(long)]
     pub json: bool,
 }
@@ -42,7 +44,8 @@ pub struct MaintainArgs {
 /// Runs the command.
 pub fn run(args: &MaintainArgs, config: &Config, runtime: &Runtime) -> Result<Verdict> {
     let options = Options { dry_run: args.dry_run, compact: !args.no_compact, older_than: args.older_than };
-    let report = runtime.block_on(maintain::pipeline(config, &options))?;
+    let follow = open::follow(config, runtime)?;
+    let report = runtime.block_on(maintain::pipeline(config, &follow, &options))?;
     if args.json {
         let text =
             serde_json::to_string_pretty(&report).map_err(|e| Error::Host(format!("a report is no JSON: {e}")))?;
@@ -55,13 +58,15 @@ pub fn run(args: &MaintainArgs, config: &Config, runtime: &Runtime) -> Result<Ve
 
 fn print(report: &Report, older_than: Duration) {
     let mut rows = vec![
-        ["", "place", "at", "compacted", "checkpoint", "log", "orphans", "temporaries", "younger"].map(str::to_owned),
+        ["", "place", "at", "expired", "compacted", "checkpoint", "log", "orphans", "temporaries", "younger"]
+            .map(str::to_owned),
     ];
     for sink in &report.sinks {
         rows.push([
             sink.outcome.to_string(),
             sink.location.clone(),
             format!("version {}", thousands(sink.version)),
+            expired(sink.expired),
             compacted(sink.compacted, report.dry_run),
             checkpoint(sink.checkpoint),
             sink.log.to_string(),
@@ -75,6 +80,7 @@ fn print(report: &Report, older_than: Duration) {
         "ledger".into(),
         ledger.location.clone(),
         format!("entry {}", thousands(ledger.head)),
+        "-".into(),
         "-".into(),
         checkpoint(ledger.checkpoint),
         ledger.checkpoints.to_string(),
@@ -94,6 +100,12 @@ fn print(report: &Report, older_than: Duration) {
         true => println!("would remove {what}; nothing was changed"),
         false => println!("removed {what}"),
     }
+    for sink in &report.sinks {
+        let Some(before) = sink.expired.before else { continue };
+        let (rows, how) = (thousands(sink.expired.rows), if report.dry_run { "would leave" } else { "left" });
+        let entry = report.expire.map(|n| format!(" (entry {})", thousands(n))).unwrap_or_default();
+        println!("{}: {rows} rows from before {before} {how}{entry}", sink.outcome);
+    }
     if let Some(n) = report.sweep {
         println!("entry {} says which entries can come no more: their files were orphans", thousands(n));
     }
@@ -105,6 +117,14 @@ fn print(report: &Report, older_than: Duration) {
             "younger: less than {} old, maybe of a process that is writing",
             humantime::format_duration(older_than)
         );
+    }
+}
+
+/// Rows, and the files that they were in.
+fn expired(expired: Expired) -> String {
+    match expired.whole.files + expired.mixed.files {
+        0 => "-".into(),
+        files => format!("{} in {}", plural(expired.rows, "row"), plural(files, "file")),
     }
 }
 

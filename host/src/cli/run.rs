@@ -219,10 +219,8 @@ pub fn pipeline(file: &std::path::Path, options: &Options, close_windows: bool, 
         Reload::watch(chain.clone(), written, follow.clone(), pipeline.swap(), stop.clone(), metrics.clone(), tell)
     });
     let reload = reload.transpose()?;
-    let upkeep = chain
-        .config
-        .upkeep
-        .map(|every| Upkeep::begin(chain.config.clone(), every, runtime.handle().clone(), stop.clone()));
+    let upkeep =
+        chain.config.upkeep.map(|every| Upkeep::begin(chain.config.clone(), every, follow.clone(), stop.clone()));
     let upkeep = upkeep.transpose()?;
     let underway = Arc::new(pipeline.underway());
     let decisions = Arc::new(Mutex::new(Decisions::default()));

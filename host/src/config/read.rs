@@ -89,6 +89,7 @@ pub(super) fn pipeline(
         r.mistake(root.key_span("audit"), "a window of a file needs files as the source", "", help);
     }
     let commit = root.section(r, "commit").map_or(defaults::COMMIT, |section| commit(r, section));
+    sink::kept_long_enough(r, &sinks, &commit);
     let mask = mask(r, &mut root);
     let metrics = metrics(r, &mut root);
     let admin = admin(r, &mut root);

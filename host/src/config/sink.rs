@@ -1,12 +1,14 @@
 //! `[sink]`: one place per outcome. None has a default: a missing one would lose rows without a word.
 
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use url::Url;
 
 use super::section::{Kind, Reader, Section, Text};
 use super::suggest::listed;
-use super::{DeriveConfig, Location, Place, SinkColumn, SinkConfig, SinkKind, SinksConfig, defaults};
+use super::{CommitConfig, DeriveConfig, Location, Place, SinkColumn, SinkConfig, SinkKind, SinksConfig, defaults};
 use crate::outcome::Outcome;
 
 /// Columns that tables store beside the user's, unless `provenance = false`.
@@ -25,6 +27,14 @@ pub(super) struct Sinks {
     staging: Option<SinkConfig>,
     /// every column of a `partition_by`, and where it stands
     pub partitions: Vec<(Outcome, String, Place)>,
+    kept: Vec<Kept>,
+}
+
+/// A `keep`, and where it stands.
+struct Kept {
+    name: String,
+    keep: Duration,
+    span: Range<usize>,
 }
 
 impl Sinks {
@@ -39,20 +49,48 @@ impl Sinks {
     }
 }
 
+/// A row is as old as its entry, which is open for up to `commit.every`: what would be gone before it is there could never
+/// be written.
+pub(super) fn kept_long_enough(r: &mut Reader<'_>, sinks: &Sinks, commit: &CommitConfig) {
+    for kept in sinks.kept.iter().filter(|kept| kept.keep < commit.every * 2) {
+        let help = "an entry is open for up to `commit.every`, and its rows must not be gone before they are there";
+        r.mistake(kept.span.clone(), format!("`{}` is less than twice `commit.every`", kept.name), "", help);
+    }
+}
+
+/// `keep = "90d"`
+fn keep(
+    r: &mut Reader<'_>,
+    section: &mut Section<'_>,
+    kind: Option<&SinkKind>,
+    all: &mut Vec<Kept>,
+) -> Option<Duration> {
+    let span = section.key_span("keep");
+    let keep = section.duration(r, "keep")?;
+    let name = section.name("keep");
+    if matches!(kind, Some(SinkKind::Stdout)) {
+        let help = "only a Delta table lets rows go after a time; leave `keep` out";
+        r.mistake(span, format!("`{name}`: what went to standard output cannot be taken back"), "", help);
+        return None;
+    }
+    all.push(Kept { name, keep, span });
+    Some(keep)
+}
+
 /// `[sink]`
 pub(super) fn sinks(r: &mut Reader<'_>, mut section: Section<'_>) -> Sinks {
-    let mut partitions = Vec::new();
+    let (mut partitions, mut kept) = (Vec::new(), Vec::new());
     let mut read = |key: &'static str, outcome, why: &str| {
         section.required(key, why)?;
         let inner = section.section(r, key)?;
-        sink(r, inner, outcome, &mut partitions)
+        sink(r, inner, outcome, &mut partitions, &mut kept)
     };
     let valid = read("valid", Outcome::Valid, "for example `valid = { delta = \"lake/visits\" }`");
     let error = read("error", Outcome::Error, "rows that a rule refuses go there; nothing is ever dropped");
     let dlq = read("dlq", Outcome::Dlq, "records that nobody can judge go there; nothing is ever dropped");
     let staging = section.section(r, "staging").and_then(|inner| staging(r, inner));
     section.finish(r);
-    Sinks { valid, error, dlq, staging, partitions }
+    Sinks { valid, error, dlq, staging, partitions, kept }
 }
 
 /// Where rows wait. All that can be chosen is the place: it holds every column, partitioned by window, so that a window is
@@ -79,6 +117,7 @@ fn staging(r: &mut Reader<'_>, mut section: Section<'_>) -> Option<SinkConfig> {
         columns: None,
         provenance: true,
         partition_by: vec![crate::schema::WINDOW.to_owned()],
+        keep: None,
     })
 }
 
@@ -87,6 +126,7 @@ fn sink(
     mut section: Section<'_>,
     outcome: Outcome,
     partitions: &mut Vec<(Outcome, String, Place)>,
+    kept: &mut Vec<Kept>,
 ) -> Option<SinkConfig> {
     let what = format!("`{}`", section.path);
     let kind = match section.kind(r, &what, &["delta", "stdout"], &["kafka", "parquet", "postgres"]) {
@@ -102,7 +142,7 @@ fn sink(
             text.and_then(|text| location(r, &text)).map(SinkKind::Delta)
         }
     };
-    section.later(r, &["keep"]);
+    let keep = keep(r, &mut section, kind.as_ref(), kept);
     let provenance = section.flag(r, "provenance").unwrap_or(defaults::PROVENANCE);
     let columns = columns(r, &mut section, outcome, provenance);
     let name = section.name("partition_by");
@@ -127,7 +167,7 @@ fn sink(
         }
     }
     section.finish(r);
-    Some(SinkConfig { kind: kind?, columns, provenance, partition_by: seen })
+    Some(SinkConfig { kind: kind?, columns, provenance, partition_by: seen, keep })
 }
 
 /// `columns = ["_key AS key", "order_id"]`

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use chrono::Utc;
 use object_store::{PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,15 @@ impl Ledger {
             if let Some(n) = seen.recent.iter().find(|(_, known)| known.id == entry.id).map(|(n, _)| *n) {
                 self.confirm(&mut seen, n, entry).await?;
                 return Ok(Appended::At(n));
+            }
+            if let Some((outcome, from)) = seen.fold.lets_go(entry)
+                && Utc::now() < from
+            {
+                // with its next id it would be as old
+                return Err(Error::environment(
+                    format!("cannot append an entry of {}", Utc::now()),
+                    format!("{outcome} keeps no rows from before {from}: set the clock of this machine"),
+                ));
             }
             let partitions = seen.fold.moved(entry);
             let fold = &seen.fold;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::crash;
@@ -16,6 +17,7 @@ use crate::sink::{Applied, Sink};
 
 use super::Ledger;
 use super::entry::{Entry, FileAction};
+use super::keep::is_before;
 
 /// What a sink has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub struct Merged {
     pub files: Vec<(u64, FileAction)>,
     /// windows whose rows leave staging, by key
     pub expired: BTreeSet<String>,
+    /// what entries that were opened before this put into the sink leaves it
+    pub kept_from: Option<DateTime<Utc>>,
     /// number of the last entry: the mark to write
     pub last: u64,
 }
@@ -80,7 +84,7 @@ pub struct Merged {
 /// Merges what `entries` (at least one, in order) do to the sink of `outcome`.
 pub fn merge(entries: &[(u64, Arc<Entry>)], outcome: Outcome) -> Result<Merged> {
     let last = entries.last().map(|(n, _)| *n).ok_or_else(|| Error::Host("no entries to merge".into()))?;
-    let mut merged = Merged { schema: None, files: Vec::new(), expired: BTreeSet::new(), last };
+    let mut merged = Merged { schema: None, files: Vec::new(), expired: BTreeSet::new(), kept_from: None, last };
     for (n, entry) in entries {
         if outcome == Outcome::Staging && !entry.expired.is_empty() {
             merged.expired.extend(entry.expired.iter().cloned());
@@ -92,6 +96,7 @@ pub fn merge(entries: &[(u64, Arc<Entry>)], outcome: Outcome) -> Result<Merged> 
             };
             merged.files.retain(|(_, file)| !gone(file));
         }
+        merged.kept_from = merged.kept_from.max(entry.kept_from.get(&outcome).copied());
         let Some(actions) = entry.sinks.get(&outcome) else { continue };
         merged.files.extend(actions.files.iter().map(|file| (*n, file.clone())));
         merged.schema = Some(match merged.schema.take() {
@@ -100,6 +105,11 @@ pub fn merge(entries: &[(u64, Arc<Entry>)], outcome: Outcome) -> Result<Merged> 
                 Error::Diverged(format!("ledger entry {n} does not fit the entries before it in {outcome}: {why}"))
             })?,
         });
+    }
+    if let Some(kept_from) = merged.kept_from {
+        // none after the entry that says so is older: the ledger takes no such entry
+        let old = |n: u64| entries.iter().any(|(m, entry)| *m == n && is_before(entry.id, kept_from));
+        merged.files.retain(|(n, _)| !old(*n));
     }
     Ok(merged)
 }
@@ -208,7 +218,9 @@ impl Backlog {
 mod tests {
     use super::*;
     use crate::ledger::entry::{Kind, SinkActions};
+    use crate::ledger::keep::first_id;
     use crate::ledger::tests::entry;
+    use chrono::TimeDelta;
     use serde_json::json;
 
     #[test]
@@ -270,7 +282,20 @@ mod tests {
         assert_eq!(merged.schema, Some(columns(&[id.clone(), user(&[id, page.clone()]), page])));
         assert_eq!(merged.last, 7);
         let nothing = merge(&entries, Outcome::Dlq).unwrap();
-        assert_eq!(nothing, Merged { schema: None, files: vec![], expired: BTreeSet::new(), last: 7 });
+        assert_eq!(nothing, Merged { schema: None, files: vec![], expired: BTreeSet::new(), kept_from: None, last: 7 });
+    }
+
+    #[test]
+    fn what_a_sink_does_not_keep_any_more_is_not_added_first() {
+        let from = Utc::now() - TimeDelta::hours(1);
+        let old = Entry { id: first_id(from - TimeDelta::hours(1)), ..(*writes(columns(&[]), &["old"])).clone() };
+        let expire = Entry { kept_from: [(Outcome::Valid, from)].into(), ..entry(Kind::Expire, vec![]) };
+        let entries = [(4, Arc::new(old)), (5, Arc::new(expire)), (6, writes(columns(&[]), &["new"]))];
+        let merged = merge(&entries, Outcome::Valid).unwrap();
+        let files: Vec<_> = merged.files.iter().map(|(n, file)| (*n, file.path.as_str())).collect();
+        assert_eq!((files, merged.kept_from), (vec![(6, "new")], Some(from)));
+        assert_eq!(merge(&entries, Outcome::Dlq).unwrap().kept_from, None);
+        assert_eq!(merge(&entries[..1], Outcome::Valid).unwrap().files.len(), 1);
     }
 
     #[test]

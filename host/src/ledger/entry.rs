@@ -54,6 +54,9 @@ pub struct Entry {
     /// of an `expire` entry: windows whose rows leave staging, by key
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expired: Vec<String>,
+    /// of an `expire` entry: per sink, what entries that were opened before this put into it is gone
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kept_from: BTreeMap<Outcome, DateTime<Utc>>,
     /// of an `activate` entry
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
@@ -82,6 +85,7 @@ impl Entry {
             windows: Vec::new(),
             decision: None,
             expired: Vec::new(),
+            kept_from: BTreeMap::new(),
             activation: None,
             replay: None,
             swept: Vec::new(),

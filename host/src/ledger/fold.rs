@@ -79,6 +79,9 @@ pub struct Fold {
     /// decided windows whose rows are still in staging, in the order of their decisions
     #[serde(default, skip_serializing_if = "none_stays")]
     pub staying: Arc<VecDeque<Staying>>,
+    /// per sink: what entries that were opened before this put into it is gone
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kept_from: BTreeMap<Outcome, DateTime<Utc>>,
     /// what was judged once more
     #[serde(default, skip_serializing_if = "Replays::is_none")]
     pub replays: Replays,
@@ -117,9 +120,11 @@ impl Fold {
     }
 
     /// Whether an entry comes too late although it may name no position: a replay whose rows may have been judged once more
-    /// by another one, or anything whose files were swept meanwhile.
+    /// by another one, or anything whose files were swept meanwhile, or whose rows would be older than their sink keeps any.
     pub fn overtakes(&self, entry: &Entry) -> bool {
-        self.swept.contains(&entry.id) || entry.replay.as_ref().is_some_and(|replay| replay.after != self.replays.last)
+        self.swept.contains(&entry.id)
+            || self.lets_go(entry).is_some()
+            || entry.replay.as_ref().is_some_and(|replay| replay.after != self.replays.last)
     }
 
     /// The next offset of each partition.
@@ -129,9 +134,9 @@ impl Fold {
 
     /// Those partitions of an entry that do not stand where it begins: judged by a process that no longer owns them, or
     /// started by another one. Empty for kinds that an operator's word puts above this. All of them where the entry's files
-    /// were swept: its process lay still for so long that it was taken for dead.
+    /// were swept, or would be older than any that their sink keeps: its process lay still for so long.
     pub fn moved(&self, entry: &Entry) -> Vec<TopicPartition> {
-        if self.swept.contains(&entry.id) {
+        if self.swept.contains(&entry.id) || self.lets_go(entry).is_some() {
             return entry.ranges.iter().map(|range| range.partition.clone()).collect();
         }
         let fits = |range: &EntryRange| {
@@ -177,6 +182,9 @@ impl Fold {
         let stays = |key: &String| self.staying.iter().any(|staying| staying.window == *key);
         if let Some(gone) = entry.expired.iter().find(|key| !stays(key)) {
             return Some(format!("removes window {gone} from staging, where it is not"));
+        }
+        if let Some((outcome, from)) = self.repeats(entry) {
+            return Some(format!("lets go of {outcome} before {from}, which another entry did"));
         }
         let decision = entry.decision.as_ref()?;
         let key = decision.window.key();
@@ -277,6 +285,7 @@ impl Fold {
         }
         self.stage(n, entry);
         self.swept.extend(&entry.swept);
+        self.kept_from.extend(entry.kept_from.iter().map(|(outcome, from)| (*outcome, *from)));
         self.head = n;
         self.last = Some(entry.id);
         Ok(())
@@ -352,6 +361,9 @@ impl Fold {
         }
         if self.swept.contains(&entry.id) {
             return Some("names files that a sweep before it removed".into());
+        }
+        if let Some((outcome, from)) = self.lets_go(entry) {
+            return Some(format!("has rows for {outcome}, which keeps none from before {from}"));
         }
         if self.overtakes(entry) {
             return Some(format!("replays rows that were chosen before another replay, entry {}", self.replays.last));

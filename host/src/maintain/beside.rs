@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
-
-use super::{Options, Report};
+use super::{Expired, Options, Report};
 use crate::config::{Config, UpkeepConfig};
 use crate::error::{Error, Result};
-use crate::pipeline::Stop;
+use crate::memory;
+use crate::pipeline::{Follow, Stop};
 
 /// How often the thread looks whether the run is over.
 const TURN: Duration = Duration::from_millis(100);
@@ -24,16 +23,17 @@ pub struct Upkeep {
 
 impl Upkeep {
     /// Begins it. The first time comes after a part of the interval, a different one in each process.
-    pub fn begin(config: Arc<Config>, every: UpkeepConfig, runtime: Handle, stop: Stop) -> Result<Upkeep> {
+    pub fn begin(config: Arc<Config>, every: UpkeepConfig, follow: Follow, stop: Stop) -> Result<Upkeep> {
         let work = move || {
             let mut pause = every.every.mul_f64(rand::random_range(0.5..1.0));
             while wait(pause, &stop) {
                 let begun = Instant::now();
                 let options = Options { dry_run: false, compact: true, older_than: every.older_than };
-                match runtime.block_on(super::pipeline(&config, &options)) {
+                match follow.runtime.block_on(super::pipeline(&config, &follow, &options)) {
                     Ok(report) => tell(&report, begun.elapsed()),
                     Err(error) => tracing::warn!(error = %error.sentence(), "upkeep failed; it is tried again"),
                 }
+                memory::give_back();
                 pause = every.every;
             }
         };
@@ -66,6 +66,11 @@ fn tell(report: &Report, took: Duration) {
     for sink in report.sinks.iter().filter(|sink| sink.compacted.into.files > 0) {
         let (from, into) = (sink.compacted.from, sink.compacted.into);
         tracing::info!(table = %sink.location, files = from.files, into = into.files, bytes = into.bytes, "compacted");
+    }
+    for sink in report.sinks.iter().filter(|sink| sink.expired != Expired::default()) {
+        let Expired { rows, before, .. } = sink.expired;
+        let before = before.map(tracing::field::display);
+        tracing::info!(table = %sink.location, rows, before, entry = report.expire, "expired");
     }
     let removed = report.removed();
     tracing::info!(removed = removed.files, bytes = removed.bytes, ?took, "upkeep");

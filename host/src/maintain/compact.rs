@@ -2,36 +2,30 @@
 //!
 //! A compaction changes no row, and nothing that the ledger says. It is one Delta commit that removes some files and adds
 //! others with the same rows (`dataChange = false`), with the progress mark as it was. It is a compare-and-swap on the
-//! version that it looked at, tried again on a later one as long as all its files are still named: of two at once the
+//! version that it looked at, tried again on a later one as long as all its files are still named
+//! ([`replace`](crate::sink::delta::DeltaSink::replace)): of two at once the
 //! second finds them gone. One that lay still while a [`sweep`](super::sweep) took its files for orphans sees the sweep's
 //! mark in the table, and names them no more. Files that it leaves behind are orphans like any other.
 //!
-//! Left alone are tables without provenance columns and derived ones, whose rows are accounted for by their files; staging,
+//! Where rows are kept for a time only, those that go together stay together: files of one slice of that time.
+//!
+//! Left alone are tables of judged rows without provenance columns, which are accounted for by their files; staging,
 //! whose rows leave it soon; files with deletion vectors, which somebody else is at work on.
 
-use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
-use deltalake::DeltaTableError;
-use deltalake::kernel::engine::arrow_conversion::TryIntoArrow;
-use deltalake::kernel::{Action, Add, Remove};
-use deltalake::protocol::DeltaOperation;
-use futures::TryStreamExt;
+use deltalake::kernel::{Add, LogicalFileView, Remove};
 use serde::Serialize;
-use tokio::sync::mpsc::{Receiver, channel};
-use uuid::Uuid;
 
-use super::{Bound, Files};
+use super::{Bound, Files, keep};
 use crate::crash;
 use crate::error::{Doing, Error, Result};
 use crate::ledger::FileAction;
 use crate::outcome::Outcome;
-use crate::sink::FileTarget;
-use crate::sink::delta::{Handle, load, log};
-use crate::sink::files::TableWriter;
-use crate::store;
+use crate::sink::Sink;
+use crate::sink::delta::age::{Span, span};
+use crate::sink::delta::replace::Replacement;
+use crate::sink::delta::rewrite::rewrite;
 
 /// Bytes of a file that is left alone: what readers like to open at once.
 const LARGE: i64 = 64 << 20;
@@ -48,12 +42,6 @@ const STEP: i64 = 8;
 /// Bytes of the first step.
 const SMALL: i64 = 1 << 20;
 
-/// Attempts at one commit; whoever commits meanwhile is the pipeline, every few seconds, or another maintainer.
-const ATTEMPTS: u32 = 10;
-
-/// Wait before the second attempt; doubled for each further one.
-const BACKOFF: Duration = Duration::from_millis(20);
-
 /// What was put together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Compacted {
@@ -66,7 +54,10 @@ pub struct Compacted {
 /// Partition columns and their values.
 type Partition = Vec<(String, Option<String>)>;
 
-/// Live files with the same partition values and of about the same size.
+/// Which slices of the time that rows are kept for the oldest and the youngest row of a file are in.
+type Slices = Option<(i64, i64)>;
+
+/// Live files with the same partition values, of about the same size, and with rows that go at the same time.
 struct Bin {
     files: Vec<Live>,
 }
@@ -75,36 +66,37 @@ struct Live {
     add: Add,
     remove: Remove,
     rows: u64,
+    span: Option<Span>,
 }
 
 /// Puts the small files of a table together.
-pub(super) async fn compact(bound: &Bound<'_>, application: &str, dry_run: bool) -> Result<Compacted> {
+pub(super) async fn compact(bound: &Bound<'_>, dry_run: bool) -> Result<Compacted> {
     let mut compacted = Compacted::default();
     let (table, doing) = (&bound.table, || format!("cannot compact {}", bound.table.name()));
     let is_ours = match table.outcome {
         Outcome::Valid | Outcome::Error | Outcome::Dlq => table.provenance,
-        Outcome::Staging | Outcome::Derived(_) => false,
+        Outcome::Derived(_) => true,
+        Outcome::Staging => false,
     };
     if !is_ours {
         return Ok(compacted);
     }
-    let (store, prefix) = store::open(bound.location)?;
+    let sink = bound.delta()?;
     let state = table.table.snapshot().doing(doing)?;
-    let schema: Schema = state.schema().as_ref().try_into_arrow().doing(doing)?;
-    let partition_by = state.metadata().partition_columns().to_vec();
-    let target = FileTarget { store: store.clone(), prefix, partition_by };
-    let mut handle = Handle::new(bound.location.clone(), store, application.to_owned());
-    for bin in bins(table.table.snapshot().doing(doing)?.log_data().iter().filter_map(live)) {
+    let files = state.log_data();
+    for bin in bins(files.iter().filter_map(|file| live(&file)), bound.keep.map(keep::slice)) {
         let from = || bin.files.iter().map(|file| Files { files: 1, bytes: file.add.size.unsigned_abs() });
         if dry_run {
             compacted.from = [compacted.from].into_iter().chain(from()).sum();
             continue;
         }
         // before its rows are read: a sweep from here on may take our files for orphans
-        let Some(fence) = handle.fresh().await.doing(doing)?.map(|state| state.sweeps()) else { break };
-        let made = rewrite(bound, &bin, schema.clone().into(), target.clone()).await?;
+        let Some(sweeps) = sink.sweeps().await? else { break };
+        let made = written(bound, &bin).await?;
         crash::point("compact/written");
-        if commit(bound, &mut handle, fence, &bin, &made).await.doing(doing)? {
+        let gone: Vec<Remove> = bin.files.iter().map(|file| file.remove.clone()).collect();
+        let replacement = Replacement { version: state.version(), sweeps, gone: &gone, made: &made, target: TARGET };
+        if sink.replace(&replacement).await? {
             compacted.from = [compacted.from].into_iter().chain(from()).sum();
             let into = made.iter().map(|file| Files { files: 1, bytes: file.size.unsigned_abs() });
             compacted.into = [compacted.into].into_iter().chain(into).sum();
@@ -114,7 +106,7 @@ pub(super) async fn compact(bound: &Bound<'_>, application: &str, dry_run: bool)
     Ok(compacted)
 }
 
-fn live(file: deltalake::kernel::LogicalFileView) -> Option<Live> {
+fn live(file: &LogicalFileView) -> Option<Live> {
     let rows = file.num_records()? as u64;
     let is_whole = file.deletion_vector_descriptor().is_none();
     let add = Add {
@@ -124,16 +116,33 @@ fn live(file: deltalake::kernel::LogicalFileView) -> Option<Live> {
         partition_values: file.partition_values_map(),
         ..Add::default()
     };
-    is_whole.then(|| Live { add, remove: file.remove_action(false), rows })
+    is_whole.then(|| Live { add, remove: file.remove_action(false), rows, span: span(file, true) })
+}
+
+/// The rows of a bin, written anew.
+async fn written(bound: &Bound<'_>, bin: &Bin) -> Result<Vec<FileAction>> {
+    let table = &bound.table;
+    let files = bin.files.iter().map(|file| file.add.clone()).collect();
+    let made = rewrite(&table.table, &table.name(), files, None, bound.delta()?.files()).await?;
+    let (before, after): (u64, u64) =
+        (bin.files.iter().map(|file| file.rows).sum(), made.iter().map(|file| file.rows).sum());
+    if before != after {
+        return Err(Error::Diverged(format!(
+            "{}: files with {before} rows by the table's count have {after}: it was left as it is",
+            table.name()
+        )));
+    }
+    Ok(made)
 }
 
 /// What is worth putting together, oldest files first.
-fn bins(files: impl Iterator<Item = Live>) -> Vec<Bin> {
-    let mut kinds: BTreeMap<(Partition, u32), Vec<Live>> = BTreeMap::new();
+fn bins(files: impl Iterator<Item = Live>, slice: Option<i64>) -> Vec<Bin> {
+    let mut kinds: BTreeMap<(Partition, u32, Slices), Vec<Live>> = BTreeMap::new();
     for file in files.filter(|file| file.add.size < LARGE) {
         let mut values: Partition = file.add.partition_values.clone().into_iter().collect();
         values.sort();
-        kinds.entry((values, step(file.add.size))).or_default().push(file);
+        let slices = slice.and_then(|slice| file.span.map(|(first, last)| (first / slice, last / slice)));
+        kinds.entry((values, step(file.add.size), slices)).or_default().push(file);
     }
     let mut bins = Vec::new();
     for mut files in kinds.into_values() {
@@ -160,123 +169,6 @@ fn step(size: i64) -> u32 {
     step
 }
 
-/// Writes the rows of a bin anew, durably.
-async fn rewrite(bound: &Bound<'_>, bin: &Bin, schema: SchemaRef, target: FileTarget) -> Result<Vec<FileAction>> {
-    let doing = || format!("cannot rewrite files of {}", bound.table.name());
-    let session = datafusion::prelude::SessionContext::new_with_config(
-        // one file after the other: rows keep their order, and memory is that of one
-        datafusion::prelude::SessionConfig::new().with_target_partitions(1),
-    );
-    bound.table.table.update_datafusion_session(&session.state()).doing(doing)?;
-    let chosen = bin.files.iter().map(|file| file.add.clone());
-    let provider = bound.table.table.table_provider().with_adds(chosen).await.doing(doing)?;
-    let mut rows = session.read_table(provider).doing(doing)?.execute_stream().await.doing(doing)?;
-    let (send, receive) = channel::<Option<RecordBatch>>(2);
-    let runtime = tokio::runtime::Handle::current();
-    let writer = {
-        let schema = schema.clone();
-        // the writer blocks
-        tokio::task::spawn_blocking(move || write(TableWriter::new(target, schema, Uuid::now_v7(), runtime)?, receive))
-    };
-    while let Some(batch) = rows.try_next().await.doing(doing)? {
-        let batch = fit(&batch, &schema).doing(doing)?;
-        if send.send(Some(batch)).await.is_err() {
-            break; // the writer failed, and says why
-        }
-    }
-    // without this the writer takes the end for a failure of ours, and leaves no file
-    drop(send.send(None).await);
-    let made = writer.await.map_err(|e| Error::Host(format!("a writer panicked: {e}")))??;
-    let (before, after): (u64, u64) =
-        (bin.files.iter().map(|file| file.rows).sum(), made.iter().map(|file| file.rows).sum());
-    if before != after {
-        return Err(Error::Diverged(format!(
-            "{}: files with {before} rows by the table's count have {after}: it was left as it is",
-            bound.table.name()
-        )));
-    }
-    Ok(made)
-}
-
-fn write(mut writer: TableWriter, mut rows: Receiver<Option<RecordBatch>>) -> Result<Vec<FileAction>> {
-    loop {
-        match rows.blocking_recv() {
-            Some(Some(batch)) => writer.write(&batch)?,
-            Some(None) => return writer.finish(),
-            None => return Ok(Vec::new()), // whoever reads has failed, and says why
-        }
-    }
-}
-
-/// The batch in the table's own types: a reader may answer partition columns as dictionaries, and texts as views.
-fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let columns = schema.fields().iter().map(|field| {
-        let missing = || arrow::error::ArrowError::SchemaError(format!("there is no column `{}`", field.name()));
-        arrow::compute::cast(batch.column_by_name(field.name()).ok_or_else(missing)?, field.data_type())
-    });
-    RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
-}
-
-/// Names the new files instead of the old ones; `false` where somebody else took these first, or a sweep the new ones.
-async fn commit(
-    bound: &Bound<'_>,
-    handle: &mut Handle,
-    fence: i64,
-    bin: &Bin,
-    made: &[FileAction],
-) -> Result<bool, DeltaTableError> {
-    let operation = || DeltaOperation::Optimize { predicate: None, target_size: TARGET };
-    let mut failed = None;
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            tokio::time::sleep(BACKOFF * 2u32.pow(attempt - 1).min(64)).await;
-        }
-        handle.forget();
-        let Some(state) = handle.fresh().await? else { return Ok(false) };
-        let (version, sweeps) = (state.version(), state.sweeps());
-        if let Some(why) = state.unsupported() {
-            return Err(DeltaTableError::generic(format!("it {why}")));
-        }
-        let Some(mark) = state.mark() else { return Ok(false) };
-        let (store, _) = store::open(bound.location).map_err(DeltaTableError::generic)?;
-        let now = log::beside_others(async || load(bound.location, store.clone()).await).await?;
-        let Some(now) = now.filter(|now| now.version() == Some(version)) else { continue };
-        let named: HashSet<String> = now.snapshot()?.log_data().iter().map(|file| file.path().into_owned()).collect();
-        if made.iter().any(|file| named.contains(&file.path)) {
-            return Ok(true); // an attempt that was said to have failed is there
-        }
-        // of a bin that is not whole any more nothing is named: somebody else put some of it together, or removed rows
-        if sweeps != fence || !bin.files.iter().all(|file| named.contains(&file.add.path)) {
-            return Ok(false);
-        }
-        match handle.commit(actions(bin, made), operation(), mark).await {
-            Ok(_) => return Ok(true),
-            Err(error) => failed = Some(error),
-        }
-    }
-    // what was written is an orphan, or named all the same: the next run finds out
-    tracing::info!(table = %bound.table.name(), error = ?failed, "others commit faster than a compaction; next time");
-    Ok(false)
-}
-
-fn actions(bin: &Bin, made: &[FileAction]) -> Vec<Action> {
-    let now = chrono::Utc::now().timestamp_millis();
-    let removed =
-        bin.files.iter().map(|file| Action::Remove(Remove { deletion_timestamp: Some(now), ..file.remove.clone() }));
-    let added = made.iter().map(|file| {
-        Action::Add(Add {
-            path: file.path.clone(),
-            partition_values: file.partition_values.clone().into_iter().collect(),
-            size: file.size,
-            modification_time: now,
-            data_change: false,
-            stats: Some(file.stats.clone()),
-            ..Add::default()
-        })
-    });
-    removed.chain(added).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,7 +176,7 @@ mod tests {
     fn file(name: &str, size: i64, at: i64, day: &str) -> Live {
         let partition_values = [("day".to_owned(), Some(day.to_owned()))].into();
         let add = Add { path: name.into(), size, modification_time: at, partition_values, ..Add::default() };
-        Live { add, remove: Remove::default(), rows: 1 }
+        Live { add, remove: Remove::default(), rows: 1, span: Some((at, at)) }
     }
 
     #[test]
@@ -293,7 +185,7 @@ mod tests {
         files.extend((0..7).map(|n| file(&format!("few{n}"), 1000, n, "2")));
         files.extend((0..8).map(|n| file(&format!("larger{n}"), 2 << 20, n, "1")));
         files.extend((0..8).map(|n| file(&format!("large{n}"), LARGE, n, "1")));
-        let bins = bins(files.into_iter());
+        let bins = bins(files.into_iter(), None);
         let names: Vec<Vec<&str>> =
             bins.iter().map(|bin| bin.files.iter().map(|file| &*file.add.path).collect()).collect();
         assert_eq!(names.len(), 2, "{names:?}");
@@ -303,8 +195,18 @@ mod tests {
 
     #[test]
     fn no_bin_is_larger_than_its_target() {
-        let bins = bins((0..40).map(|n| file(&format!("f{n}"), 12 << 20, n, "1")));
+        let bins = bins((0..40).map(|n| file(&format!("f{n}"), 12 << 20, n, "1")), None);
         assert_eq!(bins.iter().map(|bin| bin.files.len()).collect::<Vec<_>>(), [10, 10, 10, 10]);
+    }
+
+    #[test]
+    fn what_goes_at_another_time_is_not_put_together() {
+        let files = || (0..24).map(|n| file(&format!("f{n}"), 1000, n, "1"));
+        let across = Live { span: Some((7, 8)), ..file("across", 1000, 8, "1") };
+        let bins = bins(files().chain([across]), Some(8));
+        let times: Vec<Vec<i64>> =
+            bins.iter().map(|bin| bin.files.iter().map(|file| file.add.modification_time).collect()).collect();
+        assert_eq!(times, [(0..8).collect::<Vec<_>>(), (8..16).collect(), (16..24).collect()]);
     }
 
     #[test]

@@ -17,12 +17,9 @@ use super::{Bound, Found, Old};
 use crate::error::{Doing, Error, Result};
 use crate::ledger::{Appended, Entry, Kind, Ledger};
 use crate::outcome::Outcome;
-use crate::sink::delta::{Handle, load, log};
+use crate::sink::delta::{load, log};
 use crate::sink::files::entry_of;
 use crate::store::{self, failed};
-
-/// Attempts at the commit that begins a sweep: the pipeline commits every few seconds.
-const ATTEMPTS: usize = 10;
 
 /// What a sweep found and did.
 pub(super) struct Swept {
@@ -62,7 +59,8 @@ pub(super) async fn sweep(ledger: &Ledger, tables: &[Bound<'_>], old: Old, dry_r
     for (bound, mut one) in tables.iter().zip(astray) {
         let (store, _) = store::open(bound.location)?;
         if !one.orphans.is_empty() && !dry_run {
-            begin(bound, &ledger.application()).await?;
+            // no compaction names a file from here on that it has written before
+            bound.delta()?.begin_sweep().await?;
             let named = named(bound).await?;
             one.orphans.retain(|(_, file)| file.location.filename().is_none_or(|name| !named.contains(name)));
         }
@@ -77,20 +75,6 @@ pub(super) async fn sweep(ledger: &Ledger, tables: &[Bound<'_>], old: Old, dry_r
         orphans.push(one.found);
     }
     Ok(Swept { orphans, entry })
-}
-
-/// Makes sure that no compaction names a file from here on that it has written before.
-async fn begin(bound: &Bound<'_>, application: &str) -> Result<()> {
-    let (store, _) = store::open(bound.location)?;
-    let mut handle = Handle::new(bound.location.clone(), store, application.to_owned());
-    let mut begun = handle.begin_sweep().await;
-    for _ in 1..ATTEMPTS {
-        if begun.is_ok() {
-            break;
-        }
-        begun = handle.begin_sweep().await;
-    }
-    begun.doing(|| format!("cannot commit to {}", bound.table.name()))
 }
 
 /// The names of all files that a table holds or has given up lately.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::ledger::keep::is_before;
 use crate::ledger::{Decision, Entry, EntryRange, Fold, Kind, Ledger, Verdict};
 use crate::outcome::Outcome;
 use crate::record::TopicPartition;
@@ -48,6 +50,8 @@ pub(super) struct Account {
     staged: BTreeMap<String, Vec<EntryRange>>,
     /// windows whose rows left staging, and the entry that says so
     expired: BTreeMap<String, u64>,
+    /// per sink from when on it keeps rows, each with the entry that says so, in order
+    kept_from: BTreeMap<Outcome, Vec<(u64, DateTime<Utc>)>>,
     /// per sink the `adopt` entry that last took over a table as it was: what was in it before cannot be proven
     taken_over: BTreeMap<Outcome, (u64, Uuid)>,
 }
@@ -60,6 +64,7 @@ impl Account {
             claims: Vec::new(),
             staged: BTreeMap::new(),
             expired: BTreeMap::new(),
+            kept_from: BTreeMap::new(),
             taken_over: BTreeMap::new(),
         };
         let whole = account.fill(ledger, report).await;
@@ -93,6 +98,9 @@ impl Account {
                     *highest = range.to.max(*highest);
                 }
                 self.expired.extend(entry.expired.iter().map(|window| (window.clone(), n)));
+                for (outcome, from) in &entry.kept_from {
+                    self.kept_from.entry(*outcome).or_default().push((n, *from));
+                }
                 for staged in &entry.windows {
                     let ranges = self.staged.entry(staged.window.key()).or_default();
                     entry.ranges.iter().for_each(|range| join(ranges, range));
@@ -140,11 +148,28 @@ impl Account {
 
     /// Rows of a claim that were in a table and left it after a time.
     pub(super) fn expired(&self, claim: &Claim, table: &Table) -> u64 {
+        if let Some((_, from)) = self.kept_from(table) {
+            return if is_before(claim.id, from) { claim.rows_of(table.outcome) } else { 0 };
+        }
         if table.outcome != Outcome::Staging {
             return 0;
         }
         let gone = |window: &String| self.expired.get(window).is_some_and(|entry| *entry <= table.mark);
         claim.staged.iter().filter(|(window, _)| gone(window)).map(|(_, rows)| rows).sum()
+    }
+
+    /// From when on a table keeps rows, and the entry that says so: the last one that is applied to it.
+    pub(super) fn kept_from(&self, table: &Table) -> Option<(u64, DateTime<Utc>)> {
+        self.kept_from.get(&table.outcome)?.iter().rev().find(|(n, _)| *n <= table.mark).copied()
+    }
+
+    /// How many rows were in a table for as long as they should be, and of how many entries.
+    pub(super) fn gone(&self, table: &Table) -> (u64, u64) {
+        let rows = self.claims.iter().filter(|claim| self.is_provable(claim, table)).map(|claim| match table.outcome {
+            Outcome::Staging => 0,
+            Outcome::Valid | Outcome::Error | Outcome::Dlq | Outcome::Derived(_) => self.expired(claim, table),
+        });
+        rows.filter(|rows| *rows > 0).fold((0, 0), |(sum, entries), rows| (sum + rows, entries + 1))
     }
 
     /// Whether a claim should be in a table.

@@ -17,12 +17,10 @@ use crate::error::{Doing, Error, Result};
 use crate::ledger::operate::Seen;
 use crate::outcome::Outcome;
 use crate::record::TopicPartition;
+use crate::schema::COORDINATES;
 
 use super::account::{Account, Claim};
 use super::{Kind, Report, Table, thousands};
-
-/// The columns that say where a row came from.
-pub(super) const COLUMNS: [&str; 6] = ["_batch", "_topic", "_partition", "_offset", "_row", "_attempt"];
 
 const TYPES: [DataType; 6] =
     [DataType::Utf8, DataType::Utf8, DataType::Int32, DataType::Int64, DataType::Int32, DataType::Int32];
@@ -120,7 +118,7 @@ impl<'a> Reader<'a> {
         if let Some(filter) = filter {
             rows = rows.filter(filter).doing(doing)?;
         }
-        let columns: Vec<Expr> = COLUMNS.iter().map(|name| col(format!("\"{name}\""))).collect();
+        let columns: Vec<Expr> = COORDINATES.iter().map(|name| col(format!("\"{name}\""))).collect();
         let mut stream = rows.select(columns).doing(doing)?.execute_stream().await.doing(doing)?;
         let name = self.table.name();
         let doing = || format!("cannot read the rows of {name}");
@@ -131,7 +129,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, batch: &RecordBatch) -> std::result::Result<(), arrow::error::ArrowError> {
-        let mut columns = Vec::with_capacity(COLUMNS.len());
+        let mut columns = Vec::with_capacity(COORDINATES.len());
         for (column, ty) in batch.columns().iter().zip(&TYPES) {
             columns.push(cast(column, ty)?);
         }
@@ -270,7 +268,9 @@ fn judge(account: &Account, claim: &Claim, mut found: Found, tables: &[&Table], 
     // where a table cannot be looked at, or is not so far, its rows are not missing
     let all_seen = claim.rows.iter().filter(|(_, rows)| **rows > 0).all(|(outcome, _)| {
         let table = tables.iter().find(|table| table.outcome == *outcome);
-        table.is_some_and(|table| account.is_provable(claim, table) && account.is_applied(claim, table))
+        table.is_some_and(|table| {
+            account.is_provable(claim, table) && account.is_applied(claim, table) && account.expired(claim, table) == 0
+        })
     });
     let absent = || if all_seen && claim.records.is_some() { absent(claim, &found.coordinates) } else { String::new() };
     let mut whole = Outcome::ALL.iter().all(|o| tables.iter().any(|t| t.outcome == *o) || !claim.rows.contains_key(o));
@@ -286,9 +286,13 @@ fn judge(account: &Account, claim: &Claim, mut found: Found, tables: &[&Table], 
             if counted != there {
                 whole = false;
                 let absent = if there < counted { absent() } else { String::new() };
+                let (counted_as, gone) = match expired {
+                    0 => (counted, String::new()),
+                    _ => (counted + expired, format!(", although {} are gone by `keep`", thousands(expired))),
+                };
                 report.wrong(format!(
-                    "entry {n} counts {} rows for {name}, which has {} of it{absent}",
-                    thousands(counted),
+                    "entry {n} counts {} rows for {name}, which has {} of it{gone}{absent}",
+                    thousands(counted_as),
                     thousands(there)
                 ));
                 if there < counted {

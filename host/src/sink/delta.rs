@@ -1,7 +1,7 @@
 //! Delta tables as sinks.
 //!
 //! The table's transaction `sluice/<pipeline>` holds the number of the last ledger entry in it, so that files and
-//! progress change together or not at all. It writes no rows (that is [`files`](super::files)), retries nothing on a
+//! progress change together or not at all. It writes no rows of records (that is [`files`](super::files)), retries nothing on a
 //! stale snapshot, and never removes a data file: what expired is only no longer named.
 
 use std::collections::BTreeSet;
@@ -24,19 +24,22 @@ use crate::error::{Error, Result};
 use crate::ledger::apply::{Due, Merged, due, merge};
 use crate::ledger::{FileAction, Ledger, PAGE};
 use crate::outcome::Outcome;
-use crate::schema::WINDOW;
 use crate::sink::{Applied, FileTarget, Guarantee, Sink};
 
+pub(crate) mod age;
 pub mod broken;
 mod handle;
 pub(crate) mod log;
+mod remove;
+pub(crate) mod replace;
+pub(crate) mod rewrite;
 pub mod schema;
 
 use handle::State;
 pub use handle::{Handle, load, unloaded};
 pub use schema::delta_schema;
 
-/// Attempts at one Apply before it is the environment's fault. Each loser of a race has a winner, so a handful is much.
+/// Attempts at one commit before it is the environment's fault. Each loser of a race has a winner, so a handful is much.
 const ATTEMPTS: u32 = 10;
 
 /// Wait before the second attempt; doubled for each further one up to a second.
@@ -116,6 +119,7 @@ impl DeltaSink {
             files: files.iter().map(|file| (mark, file.clone())).collect(),
             schema: Some(rows.clone()),
             expired: BTreeSet::new(),
+            kept_from: None,
             last: mark,
         };
         let mut attempt = 0;
@@ -154,10 +158,13 @@ impl DeltaSink {
         while reached < up_to {
             let entries = ledger.page(reached, up_to).await?;
             let merged = merge(&entries, self.outcome)?;
-            if !merged.files.is_empty() || !merged.expired.is_empty() {
+            if !merged.files.is_empty() || !merged.expired.is_empty() || merged.kept_from.is_some() {
                 let mut actions = self.actions(handle.state()?, &merged)?;
                 if !merged.expired.is_empty() {
-                    actions.extend(self.removals(version, &merged.expired).await?);
+                    actions.extend(self.windows(version, &merged.expired).await?);
+                }
+                if let Some(kept_from) = merged.kept_from {
+                    actions.extend(self.older_than(version, kept_from).await?);
                 }
                 let version = self.commit(handle, actions, merged.last).await?;
                 return Ok(Applied { entry: merged.last, version: Some(version) });
@@ -185,36 +192,13 @@ impl DeltaSink {
             }
         }
         let partitions: BTreeSet<&str> = table.metadata().partition_columns().iter().map(String::as_str).collect();
-        let now = Utc::now().timestamp_millis();
         for (entry, file) in &merged.files {
             if !partitions.iter().copied().eq(file.partition_values.keys().map(String::as_str)) {
                 return Err(self.other_partitions(partitions.iter().copied(), *entry, file).into());
             }
-            actions.push(Action::Add(Add {
-                path: file.path.clone(),
-                partition_values: file.partition_values.clone().into_iter().collect(),
-                size: file.size,
-                modification_time: now,
-                data_change: true,
-                stats: Some(file.stats.clone()),
-                ..Add::default()
-            }));
+            actions.push(add(file, true));
         }
         Ok(actions)
-    }
-
-    /// The removal of every file of some windows, as the table names them at this version.
-    async fn removals(&self, version: u64, windows: &BTreeSet<String>) -> Result<Vec<Action>, Failure> {
-        let Some(table) = load(&self.location, self.store.clone()).await? else { return Err(self.missing().into()) };
-        let state = table.snapshot()?;
-        if state.version() != version {
-            return Err(DeltaTableError::generic("the table went on while it was read").into());
-        }
-        let of = |values: std::collections::HashMap<String, Option<String>>| values.get(WINDOW).cloned().flatten();
-        let files = state.log_data();
-        let gone =
-            files.iter().filter(|file| of(file.partition_values_map()).is_some_and(|window| windows.contains(&window)));
-        Ok(gone.map(|file| Action::Remove(file.remove_action(true))).collect())
     }
 
     /// One strict compare-and-swap on the handle's snapshot: actions and mark. Answers the new version.
@@ -365,6 +349,10 @@ impl Sink for DeltaSink {
         self.retries.load(Ordering::Relaxed)
     }
 
+    fn delta(&self) -> Option<&DeltaSink> {
+        Some(self)
+    }
+
     async fn create(&self, schema: &SchemaRef) -> Result<String> {
         let rows = schema::struct_type(schema)?;
         let mut handle = self.handle.lock().await;
@@ -404,6 +392,19 @@ impl Sink for DeltaSink {
             }
         }
     }
+}
+
+/// Names a file from here on; `data_change` where its rows are new.
+fn add(file: &FileAction, data_change: bool) -> Action {
+    Action::Add(Add {
+        path: file.path.clone(),
+        partition_values: file.partition_values.clone().into_iter().collect(),
+        size: file.size,
+        modification_time: Utc::now().timestamp_millis(),
+        data_change,
+        stats: Some(file.stats.clone()),
+        ..Add::default()
+    })
 }
 
 /// Waits before every attempt but the first, each time about twice as long; never in step with others.

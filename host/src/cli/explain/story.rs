@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{Int32Type, SchemaRef, TimestampMicrosecondType};
+use chrono::{DateTime, Utc};
 
 use super::{At, Found};
 use crate::audit;
@@ -32,6 +33,8 @@ pub(super) struct Story<'a> {
     pub found: &'a [Found],
     /// sinks in which the record could not be looked up, and why
     pub unseen: &'a [String],
+    /// the sink that let go of rows as old as its, and from when on it keeps any
+    pub expired: Option<(Outcome, DateTime<Utc>)>,
     pub paint: Paint,
 }
 
@@ -103,6 +106,10 @@ impl Story<'_> {
         let (number, entry) = self.last();
         if !self.unseen.is_empty() {
             return format!("→ not found   entry {number} · {}\n", self.unseen.join("; "));
+        }
+        if let Some((outcome, from)) = self.expired {
+            let or = if entry.counts.skipped > 0 { ", or the source's `skip` predicate left it out" } else { "" };
+            return format!("→ expired   {outcome} keeps no rows from before {from}{or} · entry {number}\n");
         }
         if entry.counts.skipped > 0 {
             return format!("→ skipped   by the source's `skip` predicate · entry {number}\n");

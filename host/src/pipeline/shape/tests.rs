@@ -89,6 +89,7 @@ fn sink(columns: Option<&[(&str, &str)]>, provenance: bool) -> SinkConfig {
         columns: columns.map(|columns| columns.iter().map(column).collect()),
         provenance,
         partition_by: vec![],
+        keep: None,
     }
 }
 

@@ -238,6 +238,11 @@ impl Handle {
         committed
     }
 
+    /// The text of a version's commit, `None` where the log has it no more.
+    pub async fn commit_of(&mut self, version: u64) -> DeltaResult<Option<bytes::Bytes>> {
+        self.log()?.read_commit_entry(version).await
+    }
+
     /// `mark`, or how far it is known that nothing comes after it.
     pub fn idle_since(&self, mark: u64) -> u64 {
         match self.idle {
