@@ -9,6 +9,7 @@ use crate::peer;
 use crate::project::{Project, VISITS_SQL};
 
 mod again;
+mod copied;
 mod hand;
 mod learned;
 mod running;

@@ -7,7 +7,7 @@
 //!                                                      ▼
 //!            compare with the count · expectations · auditors        [`measure`], [`consult`]
 //!                                                      ▼
-//!            publish | hold | reject ── a `decision` entry ──► valid, error     [`decide`]
+//!            publish | hold | reject ── a `decision` entry ──► valid, error     [`decide`], [`publish`]
 //! ```
 //!
 //! A decision is an entry like any other: its files are durable before it is appended, sinks follow it, and nothing is ever
@@ -33,6 +33,9 @@ pub mod consult;
 pub mod decide;
 pub mod measure;
 pub mod plan;
+pub mod publish;
+pub mod staged;
+pub mod trail;
 pub mod watermark;
 
 /// Who objects to a row, where it is the audit.

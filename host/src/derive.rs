@@ -10,27 +10,16 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
-use async_trait::async_trait;
-use chrono::DateTime;
-use datafusion::catalog::Session;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::config::Dialect;
-use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
-use datafusion::datasource::source::DataSourceExec;
-use datafusion::datasource::table_schema::TableSchema;
-use datafusion::datasource::{MemTable, TableProvider, TableType};
+use datafusion::datasource::MemTable;
 use datafusion::execution::context::SQLOptions;
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext, col};
 use futures::StreamExt;
-use object_store::ObjectMeta;
-use object_store::path::Path;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
@@ -43,6 +32,7 @@ use crate::schema::is_column_name;
 use crate::sink::FileTarget;
 use crate::sink::delta::delta_schema;
 use crate::sink::files::TableWriter;
+use crate::sink::files::scan::Scan;
 
 /// The table that a query sees.
 const BATCH: &str = "batch";
@@ -50,9 +40,6 @@ const BATCH: &str = "batch";
 /// Bytes that a query may hold: groups, sorted runs. Beyond, it writes to disk or fails. As much as the writers of a commit
 /// hold, which are closed by then.
 const MEMORY: usize = 128 << 20;
-
-/// Under which name a query's session knows the sink's store.
-const STORE: &str = "sluice://rows";
 
 /// A planned query and the table that it fills.
 #[derive(Clone)]
@@ -163,8 +150,8 @@ impl Derive {
         let outside = |error: DataFusionError| Error::environment(doing(), Box::new(error));
         let mut stream = runtime.block_on(async {
             let session = session()?;
-            session.register_object_store(store_url().as_ref(), source.store.clone());
-            let rows = self.files(files, source).map_err(outside)?;
+            let rows =
+                Scan::new(&session, &self.rows, files.iter().map(|file| (file, None)), source).map_err(outside)?;
             let rows = session.read_table(Arc::new(rows)).map_err(outside)?;
             // as they were planned: in the sink's order
             let columns = self.rows.fields().iter().map(|field| col(format!("\"{}\"", field.name())));
@@ -182,78 +169,12 @@ impl Derive {
         Ok((!files.is_empty()).then(|| SinkActions { schema: self.actions_schema.clone(), files }))
     }
 
-    /// The rows of all files, with the columns that stand in the files' places.
-    fn files(&self, files: &[FileAction], source: &FileTarget) -> Result<Files, DataFusionError> {
-        let is_partition = |name: &str| source.partition_by.iter().any(|column| column == name);
-        let (by, stored): (Vec<FieldRef>, Vec<FieldRef>) =
-            self.rows.fields().iter().cloned().partition(|field| is_partition(field.name()));
-        let files = files.iter().map(|file| {
-            let values = by.iter().map(|field| match file.partition_values.get(field.name()) {
-                Some(Some(value)) => ScalarValue::try_from_string(value.clone(), field.data_type()),
-                Some(None) | None => ScalarValue::try_from(field.data_type()),
-            });
-            let mut part = PartitionedFile::from(ObjectMeta {
-                // as it was written: only a table's log makes it part of a URL
-                location: Path::parse(format!("{}/{}", source.prefix, file.path))?,
-                last_modified: DateTime::UNIX_EPOCH,
-                size: u64::try_from(file.size).unwrap_or(0),
-                e_tag: None,
-                version: None,
-            });
-            part.partition_values = values.collect::<Result<_, _>>()?;
-            Ok(part)
-        });
-        let files = files.collect::<Result<_, DataFusionError>>()?;
-        Ok(Files {
-            columns: TableSchema::builder(Arc::new(Schema::new(stored))).with_table_partition_cols(by).build(),
-            files,
-        })
-    }
-
     /// Columns of the table's types.
     fn shaped(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let doing = || format!("columns of {} are not of the types that were planned", self.outcome);
         let columns = batch.columns().iter().zip(self.schema.fields());
         let columns = columns.map(|(column, field)| cast(column, field.data_type()).doing(doing));
         RecordBatch::try_new(self.schema.clone(), columns.collect::<Result<_>>()?).doing(doing)
-    }
-}
-
-fn store_url() -> ObjectStoreUrl {
-    ObjectStoreUrl::parse(STORE).expect("the constant is the URL of a store")
-}
-
-/// The rows of these files and of no others: where one is missing, reading fails.
-#[derive(Debug)]
-struct Files {
-    /// what the files hold, then what stands in their places
-    columns: TableSchema,
-    files: Vec<PartitionedFile>,
-}
-
-#[async_trait]
-impl TableProvider for Files {
-    fn schema(&self) -> SchemaRef {
-        self.columns.table_schema().clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        _: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let source = Arc::new(ParquetSource::new(self.columns.clone()));
-        let scan = FileScanConfigBuilder::new(store_url(), source)
-            .with_file_group(FileGroup::new(self.files.clone()))
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit);
-        Ok(DataSourceExec::from_data_source(scan.build()))
     }
 }
 

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::ledger::Ledger;
 use crate::outcome::Outcome;
 
@@ -53,6 +53,14 @@ pub struct FileTarget {
     pub prefix: Path,
     /// columns that partition the table: one file per distinct combination of values
     pub partition_by: Vec<String>,
+}
+
+impl FileTarget {
+    /// The object behind a path as it stands in an action.
+    pub fn object(&self, path: &str) -> Result<Path> {
+        // parsed and not built from parts: that would percent-encode the partition values a second time
+        Path::parse(format!("{}/{path}", self.prefix)).doing(|| format!("no object can have the path {path}"))
+    }
 }
 
 /// How far a sink has got.

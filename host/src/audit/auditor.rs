@@ -58,7 +58,10 @@ impl Auditor {
         loop {
             let fold = self.follow.fold()?;
             // the first is decided again and again until it is gone: whoever was faster, it is
-            let Some(due) = due(&fold, audit, now).into_iter().find(|due| ready(due)) else { return Ok(fold) };
+            let Some(due) = due(&fold, audit, now).into_iter().find(|due| ready(due)) else {
+                self.decider.finish()?;
+                return Ok(fold);
+            };
             if let Some(decided) = self.decider.decide(&due, None)? {
                 tell(&decided);
             }

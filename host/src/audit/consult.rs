@@ -21,7 +21,7 @@ fn key(auditor: &Plugin, metric: &Metric) -> String {
 /// Computes what every auditor wants to know, also where none of them is asked: the next window is compared with it.
 pub async fn measure(
     auditors: &[Arc<Plugin>],
-    rows: &Rows,
+    rows: &Rows<'_>,
     objections: &mut Vec<Objection>,
 ) -> Result<BTreeMap<String, Option<f64>>> {
     let mut metrics = BTreeMap::new();

@@ -3,30 +3,29 @@
 //! Files first, then the entry, then the sinks, as in every commit. Where somebody else was faster, what was written is
 //! removed and nothing has happened.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use chrono::{DateTime, TimeDelta, Utc};
+use datafusion::prelude::SessionContext;
 use deltalake::DeltaTable;
 
 use super::consult;
-use super::measure::{COPY, Held, Measured, Rows};
+use super::measure::{Held, Measured, Rows};
+use super::plan::session;
+use super::publish::{Publisher, Written};
+use super::staged::Staged;
+use super::trail::Trail;
 use super::watermark::Due;
-use super::{DUPLICATE, RULE};
 use crate::chain::Chain;
 use crate::config::{AuditConfig, Location, OnFail, SinkKind};
 use crate::crash;
-use crate::derive::Derive;
 use crate::error::{Doing, Error, Result};
-use crate::ledger::{Appended, Counts, Decision, Entry, Fold, Kind, Objection, SinkActions, Verdict, apply};
-use crate::outcome::{Finding, Outcome, Severity};
+use crate::ledger::{Appended, Counts, Decision, Entry, Fold, Kind, Objection, Verdict, apply};
+use crate::outcome::Outcome;
 use crate::pipeline::Follow;
 use crate::pipeline::shape::Shaper;
-use crate::schema::REJECTED;
-use crate::sink::delta::{delta_schema, load};
-use crate::sink::files::TableWriter;
+use crate::sink::delta::load;
 use crate::store;
 
 /// The code of an objection: what staging holds is not what the ledger counts.
@@ -35,10 +34,13 @@ pub const COUNT: &str = "count";
 /// Windows that leave staging by one entry: it names each.
 const EXPIRE_AT_ONCE: usize = 1_000;
 
+/// Decisions after which what is known of staging is read anew: it takes in what is new, and grows slower to do so.
+const REMEMBERED: u32 = 50;
+
 /// The code of a person's word.
 pub const OPERATOR: &str = "operator";
 
-/// A decision that is in the ledger, and in the sinks.
+/// A decision that is in the ledger. Sinks follow it at once, and have when [`Decider::finish`] returns.
 #[derive(Clone, Debug)]
 pub struct Decided {
     /// number of the entry
@@ -68,7 +70,18 @@ pub struct Decider {
     follow: Follow,
     location: Location,
     staging: Shaper,
-    shapers: [Shaper; 2],
+    publisher: Publisher,
+    /// of one decision at a time
+    state: Mutex<State>,
+}
+
+/// What goes from one decision to the next.
+struct State {
+    /// staging as it was last, and how often it was brought up to date
+    table: Option<(DeltaTable, u32)>,
+    /// in which windows are measured
+    session: SessionContext,
+    trail: Trail,
 }
 
 impl Decider {
@@ -82,10 +95,13 @@ impl Decider {
             let none = || Error::Config("this pipeline has no windows: there is no `[audit]` in its file".into());
             Shaper::of(outcome, sinks, chain.schema())?.ok_or_else(none)
         };
+        let staging = shaper(Outcome::Staging)?;
+        let shapers = [shaper(Outcome::Valid)?, shaper(Outcome::Error)?];
         Ok(Decider {
             location: location.clone(),
-            staging: shaper(Outcome::Staging)?,
-            shapers: [shaper(Outcome::Valid)?, shaper(Outcome::Error)?],
+            publisher: Publisher::new(chain.clone(), follow.clone(), staging.schema(), shapers)?,
+            staging,
+            state: State { table: None, session: session()?, trail: Trail::new(follow.clone()) }.into(),
             chain,
             follow,
         })
@@ -108,16 +124,18 @@ impl Decider {
         let begun = Instant::now();
         let audit = self.audit()?;
         let runtime = self.follow.runtime.clone();
-        let table = runtime.block_on(self.staged())?;
-        crash::point("audit/before");
         let key = due.window.key();
-        let rows = runtime.block_on(Rows::open(&table, self.staging.schema().clone(), &key, audit))?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let staged = runtime.block_on(self.staged(&key, &mut state.table))?;
+        crash::point("audit/before");
+        let schema = self.staging.schema().clone();
+        let rows = runtime.block_on(Rows::open(&state.session, &staged, schema, &key, audit))?;
         let (measured, mut decision) = self.judge(&rows, due, by_hand)?;
         crash::point("audit/measured");
         let mut entry = Entry::new(Kind::Decision, &self.chain.generation.hash);
         let mut written = match decision.verdict {
             Verdict::Hold => Written::default(),
-            Verdict::Publish | Verdict::Reject => self.write(&rows, &decision, &entry)?,
+            Verdict::Publish | Verdict::Reject => self.publisher.write(&staged, &rows, &decision, &entry)?,
         };
         if decision.verdict != Verdict::Hold && written.counts.rows != measured.rows {
             let what = format!("window {key} had {} rows and then {}", measured.rows, written.counts.rows);
@@ -131,6 +149,7 @@ impl Decider {
         entry.counts = std::mem::take(&mut written.counts);
         entry.sinks = written.sinks;
         entry.decision = Some(decision.clone());
+        state.trail.settle()?;
         let number = match runtime.block_on(self.follow.ledger.append(&entry))? {
             Appended::At(number) => number,
             Appended::Moved { .. } => {
@@ -139,9 +158,13 @@ impl Decider {
             }
         };
         crash::point("audit/appended");
-        runtime.block_on(apply::apply_all(&self.follow.sinks, &self.follow.ledger, number))?;
-        crash::point("audit/applied");
+        state.trail.appended(number);
         Ok(Some(Decided { entry: number, decision, counts: entry.counts, took: begun.elapsed() }))
+    }
+
+    /// Brings every sink up to the last decision.
+    pub fn finish(&self) -> Result<()> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).trail.finish()
     }
 
     /// Lets the rows of windows leave staging that were decided long enough ago. Answers how many windows.
@@ -168,21 +191,34 @@ impl Decider {
         }
     }
 
-    /// The staging table, with all that the ledger says is in it.
-    async fn staged(&self) -> Result<DeltaTable> {
+    /// What staging has of a window, with all that the ledger says is in it.
+    async fn staged(&self, key: &str, last: &mut Option<(DeltaTable, u32)>) -> Result<Staged> {
         let ledger = &self.follow.ledger;
         let head = ledger.head().await?;
         ledger.settle(head).await?;
-        for sink in self.follow.sinks.iter().filter(|sink| sink.outcome() == Outcome::Staging) {
-            sink.apply(ledger, head).await?;
-        }
-        let (store, _) = store::open(&self.location)?;
-        let table = load(&self.location, store).await;
-        let table = table.doing(|| format!("cannot read staging ({})", self.location.written))?;
-        table.ok_or_else(|| Error::Diverged(format!("staging ({}) is not there", self.location.written)))
+        let sink = self.publisher.sink(Outcome::Staging)?;
+        sink.apply(ledger, head).await?;
+        let known = match last.take().filter(|(_, times)| *times < REMEMBERED) {
+            // whatever goes wrong, the table is read anew: it may be another one
+            Some((mut table, times)) => table.update_incremental(None).await.ok().map(|()| (table, times + 1)),
+            None => None,
+        };
+        let (table, times) = match known {
+            Some(known) => known,
+            None => {
+                let (store, _) = store::open(&self.location)?;
+                let table = load(&self.location, store).await;
+                let table = table.doing(|| format!("cannot read staging ({})", self.location.written))?;
+                let gone = || Error::Diverged(format!("staging ({}) is not there", self.location.written));
+                (table.ok_or_else(gone)?, 0)
+            }
+        };
+        let staged = Staged::of(&table, sink.files(), key).await?;
+        *last = Some((table, times));
+        Ok(staged)
     }
 
-    fn judge(&self, rows: &Rows, due: &Due, by_hand: Option<&ByHand>) -> Result<(Measured, Decision)> {
+    fn judge(&self, rows: &Rows<'_>, due: &Due, by_hand: Option<&ByHand>) -> Result<(Measured, Decision)> {
         let runtime = &self.follow.runtime;
         let auditors = &self.chain.parts.auditors;
         let measured = runtime.block_on(rows.measure())?;
@@ -239,7 +275,7 @@ impl Decider {
         Ok((measured, decision))
     }
 
-    async fn expect(&self, rows: &Rows, measured: &Measured, objections: &mut Vec<Objection>) -> Result<Verdict> {
+    async fn expect(&self, rows: &Rows<'_>, measured: &Measured, objections: &mut Vec<Objection>) -> Result<Verdict> {
         let mut worst = Verdict::Publish;
         let expectations = &self.audit()?.expect;
         for (expectation, held) in expectations.iter().zip(rows.expect(expectations).await?) {
@@ -262,94 +298,6 @@ impl Decider {
         }
         Ok(worst)
     }
-
-    /// Writes the rows of a window where they belong.
-    fn write(&self, rows: &Rows, decision: &Decision, entry: &Entry) -> Result<Written> {
-        let runtime = &self.follow.runtime;
-        let mut counts = Counts::default();
-        counts.outcomes.insert(Outcome::Valid, 0);
-        counts.outcomes.insert(Outcome::Error, 0);
-        let mut writers: BTreeMap<Outcome, TableWriter> = BTreeMap::new();
-        let mut stream = runtime.block_on(rows.stream())?;
-        while let Some(batch) = runtime.block_on(rows.next(&mut stream))? {
-            let (masks, findings) = sort(&batch, decision)?;
-            for finding in &findings {
-                *counts.findings.entry(format!("{RULE}/{}", finding.code)).or_default() += 1;
-            }
-            for (shaper, mask) in self.shapers.iter().zip(&masks) {
-                let outcome = shaper.outcome();
-                let Some(shaped) = shaper.publish(&batch, mask, &findings, entry.id)? else { continue };
-                *counts.outcomes.entry(outcome).or_default() += shaped.num_rows() as u64;
-                counts.rows += shaped.num_rows() as u64;
-                let writer = match writers.entry(outcome) {
-                    std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(none) => {
-                        let sink = self.follow.sinks.iter().find(|sink| sink.outcome() == outcome);
-                        let sink = sink.ok_or_else(|| Error::Host(format!("there is no sink for {outcome}")))?;
-                        let (target, schema) = (sink.files(), shaper.schema().clone());
-                        none.insert(TableWriter::new(target, schema, entry.id, runtime.clone())?)
-                    }
-                };
-                writer.write(&shaped)?;
-            }
-        }
-        let mut files = BTreeMap::new();
-        for (outcome, writer) in writers {
-            files.insert(outcome, writer.finish()?);
-        }
-        self.follow.derive(&self.chain, entry.id, &mut files)?;
-        let actions = |(outcome, files)| Ok((outcome, SinkActions { schema: self.schema(outcome)?, files }));
-        Ok(Written { counts, sinks: files.into_iter().map(actions).collect::<Result<_>>()? })
-    }
-
-    /// The columns of a table that a decision fills, as the ledger has them.
-    fn schema(&self, outcome: Outcome) -> Result<serde_json::Value> {
-        let shaper = self.shapers.iter().find(|shaper| shaper.outcome() == outcome).map(Shaper::schema);
-        let derive = || self.chain.parts.derives.iter().find(|derive| derive.outcome() == outcome).map(Derive::schema);
-        let schema = shaper.or_else(derive);
-        delta_schema(schema.ok_or_else(|| Error::Host(format!("nothing shapes rows for {outcome}")))?)
-    }
-}
-
-#[derive(Default)]
-struct Written {
-    counts: Counts,
-    sinks: BTreeMap<Outcome, SinkActions>,
-}
-
-/// Which rows are valid and which are errors, and the findings that the audit adds, by row.
-fn sort(rows: &RecordBatch, decision: &Decision) -> Result<([BooleanArray; 2], Vec<Finding>)> {
-    let flag = |name: &str| {
-        let column = rows.column_by_name(name).and_then(|column| column.as_boolean_opt()).cloned();
-        column.ok_or_else(|| Error::Host(format!("staged rows have no column `{name}`")))
-    };
-    let (rejected, copies) = (flag(REJECTED)?, flag(COPY)?);
-    let is = |flags: &BooleanArray, row| flags.is_valid(row) && flags.value(row);
-    let finding = |row: usize, code: &str, detail: Option<String>| Finding {
-        row: row as u32,
-        rule: RULE.into(),
-        code: code.into(),
-        severity: Severity::Error,
-        column: None,
-        detail,
-    };
-    let all = decision.verdict == Verdict::Reject;
-    let mut findings = Vec::new();
-    let mut valid = Vec::with_capacity(rows.num_rows());
-    for row in 0..rows.num_rows() {
-        if is(&copies, row) {
-            findings.push(finding(row, DUPLICATE, Some(format!("a later copy in window {}", decision.window))));
-        }
-        if all {
-            for objection in &decision.objections {
-                let detail = format!("window {}: {}", decision.window, objection.detail);
-                findings.push(finding(row, &objection.code, Some(detail)));
-            }
-        }
-        valid.push(!all && !is(&rejected, row) && !is(&copies, row));
-    }
-    let error = valid.iter().map(|valid| !valid).collect::<Vec<_>>();
-    Ok(([valid.into(), error.into()], findings))
 }
 
 /// The window with this key, as a person types it, where it is held.

@@ -1,30 +1,34 @@
 //! One window's rows in staging, and what is true of them.
 //!
-//! It reads a snapshot of the staging table and decides nothing. Rows come in no order; whatever depends on one says so
-//! itself.
+//! It reads the files that staging names, where their footers do not tell, and decides nothing. Rows come in no order;
+//! whatever depends on one says so itself.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
+use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::prelude::{SessionContext, col, lit};
-use deltalake::DeltaTable;
+use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 
-use super::plan::{quoted, session};
+use super::plan::quoted;
+use super::staged::Staged;
 use crate::config::{AuditConfig, AuditExpectation, Sql};
 use crate::error::{Doing, Error, Result};
-use crate::schema::{REJECTED, WINDOW};
+use crate::schema::REJECTED;
+use crate::sink::files::scan::{Chosen, Scan};
 
 /// Beside the columns of staging: whether the row is a later copy of a key.
 pub const COPY: &str = "_duplicate";
 
 /// A window's rows.
-pub struct Rows {
+pub struct Rows<'a> {
+    staged: &'a Staged,
     session: SessionContext,
     window: String,
+    unique: &'a [Sql],
     /// the columns of staging
     schema: SchemaRef,
 }
@@ -51,48 +55,66 @@ pub enum Held {
     Failed(String),
 }
 
-impl Rows {
-    /// The rows of window `key` in a table with all columns of `schema`.
-    pub async fn open(table: &DeltaTable, schema: SchemaRef, key: &str, audit: &AuditConfig) -> Result<Rows> {
-        let rows = Rows { session: session()?, window: key.to_owned(), schema };
-        rows.register(table, audit).await.doing(|| rows.doing())?;
+impl<'a> Rows<'a> {
+    /// The rows of window `key`; `schema` is that of staging.
+    ///
+    /// They are tables of `session`, until it is asked for the rows of another window.
+    pub async fn open(
+        session: &SessionContext,
+        staged: &'a Staged,
+        schema: SchemaRef,
+        key: &str,
+        audit: &'a AuditConfig,
+    ) -> Result<Rows<'a>> {
+        let (session, window) = (session.clone(), key.to_owned());
+        let rows = Rows { staged, session, window, unique: &audit.unique, schema };
+        rows.register().await.doing(|| rows.doing())?;
         Ok(rows)
     }
 
-    async fn register(
-        &self,
-        table: &DeltaTable,
-        audit: &AuditConfig,
-    ) -> Result<(), datafusion::error::DataFusionError> {
+    async fn register(&self) -> Result<(), DataFusionError> {
         let session = &self.session;
-        table.update_datafusion_session(&session.state())?;
-        let provider = table.table_provider().await?;
-        let of_window =
-            session.read_table(provider)?.filter(col(format!("\"{WINDOW}\"")).eq(lit(self.window.as_str())))?;
-        // a column that no staged row has yet is null in all of them
-        let there = of_window.schema().clone();
-        session.register_table("staged", of_window.into_view())?;
-        let sql = format!("SELECT *, {} AS `{COPY}` FROM `staged`", is_copy(&audit.unique));
+        for table in ["staged", "audited", "window"] {
+            session.deregister_table(table)?;
+        }
+        let all = self.scan(self.staged.files().iter().map(|file| (&file.action, None)))?;
+        if self.unique.is_empty() {
+            // planning is what a small window costs most
+            session.register_table("audited", all.clone())?;
+            session.register_table("window", all)?;
+            return Ok(());
+        }
+        session.register_table("staged", all)?;
+        let sql = format!("SELECT *, {} AS `{COPY}` FROM `staged`", is_copy(self.unique));
         session.register_table("audited", session.sql(&sql).await?.into_view())?;
         let others = self.schema.fields().iter().map(|field| field.name()).filter(|name| *name != REJECTED);
-        let column = |name: &String| match there.has_column_with_unqualified_name(name) {
-            true => format!("`{name}`"),
-            false => format!("NULL AS `{name}`"),
-        };
-        let columns: Vec<String> = others.map(column).collect();
+        let columns: Vec<String> = others.map(|name| format!("`{name}`")).collect();
         let sql = format!("SELECT {}, (`{REJECTED}` OR `{COPY}`) AS `{REJECTED}` FROM `audited`", columns.join(", "));
         session.register_table("window", session.sql(&sql).await?.into_view())?;
         Ok(())
     }
 
+    fn scan<'f>(&self, files: impl IntoIterator<Item = Chosen<'f>>) -> Result<Arc<Scan>, DataFusionError> {
+        Scan::new(&self.session, &self.schema, files, self.staged.source()).map(Arc::new)
+    }
+
     /// Counts them.
     pub async fn measure(&self) -> Result<Measured> {
-        let sql = format!(
-            "SELECT count(*), count(*) FILTER (WHERE `{REJECTED}`), count(*) FILTER (WHERE `{COPY}`) FROM `audited`"
-        );
-        let row = self.one(&sql).await.doing(|| self.doing())?;
-        let count = |i: usize| row.column(i).as_primitive_opt::<Int64Type>().map_or(0, |n| n.value(0).unsigned_abs());
-        Ok(Measured { rows: count(0), rejected: count(1), duplicates: count(2) })
+        let rows = self.staged.rows();
+        // an older file, or another writer's, may not tell
+        let rejected = match self.staged.rejected() {
+            Some(rejected) => rejected,
+            None => self.count(&format!("`{REJECTED}`")).await?,
+        };
+        let duplicates = if self.unique.is_empty() { 0 } else { self.count(&format!("`{COPY}`")).await? };
+        Ok(Measured { rows, rejected, duplicates })
+    }
+
+    /// Rows of which this is true.
+    async fn count(&self, condition: &str) -> Result<u64> {
+        let row =
+            self.one(&format!("SELECT count(*) FROM `audited` WHERE {condition}")).await.doing(|| self.doing())?;
+        Ok(row.column(0).as_primitive_opt::<Int64Type>().map_or(0, |n| n.value(0).unsigned_abs()))
     }
 
     /// Whether each of these is true of them.
@@ -144,14 +166,27 @@ impl Rows {
         frame.execute_stream().await.doing(|| self.doing())
     }
 
+    /// All columns of staging, of those row groups whose flag is set. `chosen`: file → row group → flag.
+    pub async fn stream_of(&self, chosen: Vec<Vec<bool>>) -> Result<SendableRecordBatchStream> {
+        let files = self.staged.files().iter().zip(chosen).filter(|(_, groups)| groups.contains(&true));
+        let rest = self.scan(files.map(|(file, groups)| (&file.action, Some(groups)))).doing(|| self.doing())?;
+        let frame = self.session.read_table(rest).doing(|| self.doing())?;
+        frame.execute_stream().await.doing(|| self.doing())
+    }
+
     /// The next rows of a stream, with the types that staging has in memory.
     pub async fn next(&self, stream: &mut SendableRecordBatchStream) -> Result<Option<RecordBatch>> {
-        let Some(rows) = stream.try_next().await.doing(|| self.doing())? else { return Ok(None) };
+        let rows = stream.try_next().await.doing(|| self.doing())?;
+        rows.map(|rows| self.fit(&rows)).transpose()
+    }
+
+    /// Rows as they were read, with the types that staging has in memory, and [`COPY`]. Columns that are not there are null:
+    /// which window it is stands in no file, and copies are told of by queries alone.
+    pub fn fit(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let copy = Schema::new(vec![arrow::datatypes::Field::new(COPY, arrow::datatypes::DataType::Boolean, true)]);
         let wanted: Vec<_> = self.schema.fields().iter().chain(copy.fields()).cloned().collect();
         let mut columns = Vec::with_capacity(wanted.len());
         for field in &wanted {
-            // a table may be older than a column
             let column = match rows.column_by_name(field.name()) {
                 Some(column) => cast(column, field.data_type()).doing(|| self.doing())?,
                 None => arrow::array::new_null_array(field.data_type(), rows.num_rows()),
@@ -159,14 +194,14 @@ impl Rows {
             columns.push(column);
         }
         let rows = RecordBatch::try_new(Arc::new(Schema::new(wanted)), columns);
-        rows.map(Some).map_err(|e| Error::Host(format!("staged rows do not fit their columns: {e}")))
+        rows.map_err(|e| Error::Host(format!("staged rows do not fit their columns: {e}")))
     }
 
     /// The first and only row of a query.
-    async fn one(&self, sql: &str) -> Result<RecordBatch, datafusion::error::DataFusionError> {
+    async fn one(&self, sql: &str) -> Result<RecordBatch, DataFusionError> {
         let batches = self.session.sql(sql).await?.collect().await?;
         let row = batches.into_iter().find(|batch| batch.num_rows() == 1);
-        row.ok_or_else(|| datafusion::error::DataFusionError::Execution("it answers no single row".into()))
+        row.ok_or_else(|| DataFusionError::Execution("it answers no single row".into()))
     }
 
     fn doing(&self) -> String {
@@ -190,9 +225,6 @@ fn held(row: &RecordBatch, i: usize) -> Held {
 
 /// True for the later copies of a key, among rows without an error finding; a key with a null in it is no copy of another.
 fn is_copy(unique: &[Sql]) -> String {
-    if unique.is_empty() {
-        return "false".to_owned();
-    }
     let keys: Vec<String> = unique.iter().map(|path| quoted(&path.text)).collect();
     let whole: Vec<String> = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect();
     format!(

@@ -28,6 +28,8 @@ const BATCH: usize = 8192;
 pub fn session() -> Result<SessionContext> {
     let config = SessionConfig::new()
         .with_batch_size(BATCH)
+        // rows are judged beside it by as many threads as there are
+        .with_target_partitions(1)
         .set_str("datafusion.sql_parser.dialect", "databricks")
         .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
         .set_bool("datafusion.execution.parquet.schema_force_view_types", false);

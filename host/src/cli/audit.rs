@@ -174,6 +174,7 @@ fn decide(window: &str, pipeline: &PipelineArg, runtime: &Runtime, word: &ByHand
         let due = held(&follow.fold()?, window)?;
         // somebody else may have been faster: then the next look says what they decided
         if let Some(decided) = decider.decide(&due, Some(word))? {
+            decider.finish()?;
             println!("{}", decided_line(&decided, Paint::stdout()));
             return Ok(Verdict::Done);
         }

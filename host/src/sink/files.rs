@@ -4,7 +4,7 @@
 //! finished bytes goes through the async runtime. It commits nothing, and knows neither ledger nor table: a file that no
 //! entry names does not exist for anyone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +16,7 @@ use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use tokio::runtime::Handle;
@@ -28,10 +29,14 @@ use crate::schema::REJECTED;
 use crate::sink::FileTarget;
 use crate::store::failed;
 
+mod open;
 mod partition;
+pub mod scan;
+pub mod splice;
 mod stats;
 mod upload;
 
+use open::OpenFile;
 use partition::{Part, Partitioner};
 use upload::Upload;
 
@@ -82,6 +87,8 @@ pub struct TableWriter {
     /// counts batches, to know which file was unused for longest
     clock: u64,
     finished: Vec<FileAction>,
+    /// the column of flags whose rows get row groups of their own
+    apart: Option<usize>,
 }
 
 /// Rows of one partition, and where they go.
@@ -89,20 +96,6 @@ struct Held {
     part: Part,
     pieces: Vec<RecordBatch>,
     bytes: usize,
-}
-
-struct OpenFile {
-    /// relative to the target, as in [`FileAction::path`]
-    path: String,
-    part: Part,
-    writer: ArrowWriter<Upload>,
-    used: u64,
-}
-
-impl OpenFile {
-    fn buffered(&self) -> usize {
-        self.writer.memory_size() + self.writer.inner().buffered()
-    }
 }
 
 impl TableWriter {
@@ -117,6 +110,7 @@ impl TableWriter {
         };
         Ok(TableWriter {
             properties: properties(&file_schema)?,
+            apart: file_schema.index_of(REJECTED).ok(),
             target,
             schema,
             file_schema,
@@ -223,46 +217,33 @@ impl TableWriter {
         }
         let file = self.open.get_mut(&key).expect("opened just above");
         file.used = self.clock;
-        file.writer.write(&part.rows).doing(|| format!("cannot write {}", file.path))
+        file.write(part.rows, self.apart)
     }
 
     fn create(&self, part: Part) -> Result<OpenFile> {
-        let name = format!(
-            "part-{:05}-{}-c000.{}.parquet",
-            SEQUENCE.fetch_add(1, Ordering::Relaxed),
-            self.entry.as_hyphenated(),
-            if is_staging(&self.file_schema) { "snappy" } else { "zstd" }
-        );
+        let name = file_name(self.entry);
         let path = match part.folder.is_empty() {
             true => name,
             false => format!("{}/{name}", part.folder),
         };
-        let upload = Upload::new(self.target.store.clone(), self.object(&path)?, self.runtime.clone());
+        let upload = Upload::new(self.target.store.clone(), self.target.object(&path)?, self.runtime.clone());
         // the Arrow schema is left out of the footer: Delta's schema is the truth, and other readers need it no more
         let options = ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(upload, self.file_schema.clone(), options)
             .doing(|| format!("cannot write {path}"))?;
-        Ok(OpenFile { path, part, writer, used: self.clock })
-    }
-
-    /// The object behind a path as it stands in an action.
-    fn object(&self, path: &str) -> Result<Path> {
-        // parsed and not built from parts: that would percent-encode the partition values a second time
-        Path::parse(format!("{}/{path}", self.target.prefix)).doing(|| format!("cannot write {path}"))
+        Ok(OpenFile::new(path, part, self.file_schema.clone(), writer, self.clock))
     }
 
     /// Writes held rows, closes row groups, then files, until what is in memory fits the budget.
     fn keep_budget(&mut self) -> Result<()> {
         while self.buffered() > BUDGET {
             let held = self.held.iter().max_by_key(|(_, held)| held.bytes).map(|(key, held)| (key.clone(), held.bytes));
-            let fattest = self.open.values_mut().max_by_key(|file| file.writer.memory_size());
+            let fattest = self.open.values_mut().max_by_key(|file| file.encoded());
             match (held, fattest) {
-                (Some((key, bytes)), fattest) if fattest.as_ref().is_none_or(|f| f.writer.memory_size() <= bytes) => {
+                (Some((key, bytes)), fattest) if fattest.as_ref().is_none_or(|f| f.encoded() <= bytes) => {
                     self.release(&key)?;
                 }
-                (_, Some(file)) if file.writer.memory_size() > BUDGET / OPEN_FILES => {
-                    file.writer.flush().doing(|| format!("cannot write {}", file.path))?;
-                }
+                (_, Some(file)) if file.encoded() > BUDGET / OPEN_FILES => file.flush()?,
                 // many small ones: only finishing gives their buffers back
                 _ => self.complete_oldest(Some(self.clock))?,
             }
@@ -284,19 +265,31 @@ impl TableWriter {
     }
 
     fn complete(&mut self, key: &Option<OwnedRow>) -> Result<()> {
-        let mut file = self.open.remove(key).expect("the key was taken from the map");
-        let metadata = file.writer.finish().doing(|| format!("cannot write {}", file.path))?;
-        let upload = file.writer.inner_mut();
-        upload.complete().map_err(|e| failed(format!("cannot complete {}", file.path), e))?;
-        let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
-        self.finished.push(FileAction {
-            stats: stats::json(&metadata),
-            size: i64::try_from(upload.written()).unwrap_or(i64::MAX),
-            path: file.path,
-            rows,
-            partition_values: file.part.values,
-        });
+        let file = self.open.remove(key).expect("the key was taken from the map");
+        let (path, part, metadata, size) = file.complete()?;
+        self.finished.push(action(path, &metadata, size, part.values));
         Ok(())
+    }
+}
+
+/// A name that no other file has.
+fn file_name(entry: Uuid) -> String {
+    format!("part-{:05}-{}-c000.zstd.parquet", SEQUENCE.fetch_add(1, Ordering::Relaxed), entry.as_hyphenated())
+}
+
+/// What an entry says of a file that is complete.
+fn action(
+    path: String,
+    metadata: &ParquetMetaData,
+    size: u64,
+    partition_values: BTreeMap<String, Option<String>>,
+) -> FileAction {
+    FileAction {
+        stats: stats::json(metadata),
+        size: i64::try_from(size).unwrap_or(i64::MAX),
+        path,
+        rows: u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0),
+        partition_values,
     }
 }
 
@@ -313,41 +306,36 @@ pub fn entry_of(name: &str) -> Option<Uuid> {
 impl Drop for TableWriter {
     /// Open uploads abort themselves; files that were finished early are deleted, as far as the store allows.
     fn drop(&mut self) {
-        let store = self.target.store.clone();
-        let paths: Vec<Path> = self.finished.iter().filter_map(|file| self.object(&file.path).ok()).collect();
-        if paths.is_empty() {
-            return;
-        }
-        upload::run_detached(&self.runtime, async move {
-            for path in paths {
-                if let Err(error) = object_store::ObjectStoreExt::delete(&store, &path).await {
-                    tracing::debug!(%path, %error, "a file that no entry names stays behind");
-                }
-            }
-        });
+        forget(&self.target, &self.finished, &self.runtime);
     }
 }
 
-/// Whether rows of these columns wait for a decision.
-fn is_staging(schema: &Schema) -> bool {
-    schema.field_with_name(REJECTED).is_ok()
+/// Deletes files that no entry names, as far as the store allows.
+fn forget(target: &FileTarget, files: &[FileAction], runtime: &Handle) {
+    let paths: Vec<Path> = files.iter().filter_map(|file| target.object(&file.path).ok()).collect();
+    if paths.is_empty() {
+        return;
+    }
+    let store = target.store.clone();
+    upload::run_detached(runtime, async move {
+        for path in paths {
+            if let Err(error) = object_store::ObjectStoreExt::delete(&store, &path).await {
+                tracing::debug!(%path, %error, "a file that no entry names stays behind");
+            }
+        }
+    });
 }
 
 fn properties(schema: &Schema) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(1).map_err(|e| Error::Host(e.to_string()))?;
-    // what is staged is read once, whole, and gone after days: neither size nor bounds are worth their time
-    let (compression, statistics) = match is_staging(schema) {
-        true => (Compression::SNAPPY, EnabledStatistics::None),
-        // per chunk is what Delta's statistics need; per page costs time and footer
-        false => (Compression::ZSTD(level), EnabledStatistics::Chunk),
-    };
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("sluice version ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(compression)
+        .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_size_limit(PAGE)
         .set_dictionary_page_size_limit(PAGE)
-        .set_statistics_enabled(statistics)
+        // per chunk is what Delta's statistics need; per page costs time and footer
+        .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_statistics_truncate_length(Some(STATISTICS_TEXT))
         // names of list elements and map entries as the format's specification has them
         .set_coerce_types(true);
@@ -358,11 +346,6 @@ fn properties(schema: &Schema) -> Result<WriterProperties> {
             || matches!(name, "_offset" | "_timestamp" | "_key" | "_value" | "_id");
         if unique {
             builder = builder.set_column_dictionary_enabled(ColumnPath::from(name.to_owned()), false);
-        }
-        // by which entry rows came is asked when they are accounted for
-        if name == "_batch" {
-            let column = ColumnPath::from(name.to_owned());
-            builder = builder.set_column_statistics_enabled(column, EnabledStatistics::Chunk);
         }
         // payloads have no bounds that a reader could use, and each bound would be kept whole until the file is finished
         if name == "_value" {

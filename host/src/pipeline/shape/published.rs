@@ -15,6 +15,11 @@ use crate::error::{Error, Result};
 use crate::outcome::Finding;
 
 impl Shaper {
+    /// Whether the sink stores columns of staging under their own names, so that a column of one is a column of the other.
+    pub fn keeps_names(&self) -> bool {
+        self.paths.iter().zip(self.schema.fields()).all(|(path, field)| path == field.name())
+    }
+
     /// Those of `rows` (all columns of staging) that `mask` chooses, as the sink stores them; `None` where there are none.
     /// `found` are further findings, by row of `rows`, in order. `entry` becomes `_batch`.
     pub fn publish(

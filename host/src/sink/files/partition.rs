@@ -86,13 +86,17 @@ impl Partitioner {
         let rows = self.converter.convert_columns(&keys).doing(|| self.doing())?;
         let mut groups: Vec<(OwnedRow, Vec<u32>)> = Vec::new();
         let mut index: HashMap<OwnedRow, usize> = HashMap::new();
+        let mut last = 0;
         for (row, key) in (0u32..).zip(&rows) {
-            let key = key.owned();
-            let group = *index.entry(key.clone()).or_insert_with(|| {
-                groups.push((key, Vec::new()));
-                groups.len() - 1
-            });
-            groups[group].1.push(row);
+            // neighbours nearly always share a partition where time or a file makes them
+            if groups.get(last).is_none_or(|(known, _)| known.row() != key) {
+                let key = key.owned();
+                last = *index.entry(key.clone()).or_insert_with(|| {
+                    groups.push((key, Vec::new()));
+                    groups.len() - 1
+                });
+            }
+            groups[last].1.push(row);
         }
         let kept = batch.project(&self.kept).doing(|| self.doing())?;
         groups

@@ -11,6 +11,9 @@ use object_store::memory::InMemory;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::json;
 
+use parquet::file::metadata::RowGroupMetaData;
+
+use super::splice::{Encoded, Splicer};
 use super::*;
 use crate::sink::fixture::{batch, pages, write};
 
@@ -253,5 +256,70 @@ async fn a_files_name_says_for_which_entry_it_was_written_and_other_writers_name
         "_last_checkpoint".to_owned(),
     ] {
         assert_eq!(entry_of(&other), None, "{other}");
+    }
+}
+
+/// Rows as staging has them: every 10th has an error finding.
+fn staged(rows: i64) -> RecordBatch {
+    batch(vec![
+        ("id", Arc::new(Int64Array::from_iter_values(0..rows))),
+        ("page", Arc::new(StringArray::from_iter((0..rows).map(|n| (n % 3 > 0).then(|| format!("p{}", n % 7)))))),
+        ("_batch", Arc::new(StringArray::from_iter_values((0..rows).map(|_| "the entry that staged it")))),
+        (REJECTED, Arc::new(BooleanArray::from_iter((0..rows).map(|n| Some(n % 10 == 0))))),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_groups_are_taken_over_by_another_entry_and_rows_apart_are_in_none_of_them() {
+    let (store, staging) = target(&[]);
+    let files = write(staging, staged(1_000), Uuid::nil()).await;
+    let path = Path::parse(format!("lake/visits/{}", files[0].path)).unwrap();
+    let bytes = object_store::ObjectStoreExt::get(&store, &path).await.unwrap().bytes().await.unwrap();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).unwrap();
+    let footer = builder.metadata().clone();
+    assert_eq!(footer.row_groups().iter().map(RowGroupMetaData::num_rows).collect::<Vec<_>>(), [900, 100]);
+
+    let (other, valid) = target(&[]);
+    let taken = batch(vec![
+        ("id", Arc::new(Int64Array::from(vec![0]))),
+        ("page", Arc::new(StringArray::from(vec![""]))),
+        ("_batch", Arc::new(StringArray::from(vec![""]))),
+    ]);
+    let more =
+        batch(vec![("id", Arc::new(StringArray::from(vec![""]))), ("_batch", Arc::new(StringArray::from(vec![""])))]);
+    let id = Uuid::now_v7();
+    let made = on_worker(move |runtime| {
+        let splicer = |target: FileTarget, schema| Splicer::new(target, schema, id, runtime.clone()).unwrap();
+        let by_page = FileTarget { partition_by: vec!["page".into()], ..valid.clone() };
+        assert!(splicer(by_page, taken.schema_ref()).is_none(), "rows of a group may be of several partitions");
+        let group = footer.row_group(0);
+        assert!(
+            !splicer(valid.clone(), more.schema_ref()).unwrap().fits(group),
+            "a column of another type was taken over"
+        );
+        let mut splicer = splicer(valid, taken.schema_ref()).unwrap();
+        assert!(splicer.fits(group));
+        for _ in 0..2 {
+            splicer.append(group, &Encoded { bytes: bytes.clone(), from: 0 }).unwrap();
+        }
+        splicer.finish().unwrap()
+    })
+    .await;
+    assert_eq!((made.len(), made[0].rows), (1, 1_800));
+    let statistics: serde_json::Value = serde_json::from_str(&made[0].stats).unwrap();
+    assert_eq!((&statistics["minValues"]["id"], &statistics["maxValues"]["id"]), (&json!(1), &json!(999)));
+    let expected = staged(1_000);
+    let mut at = 0;
+    for rows in read(&other, &made[0]).await {
+        for row in 0..rows.num_rows() {
+            at += if (at + 1) % 10 == 0 { 2 } else { 1 };
+            at = if at > 1_000 { 1 } else { at };
+            for column in ["id", "page"] {
+                let (got, staged) = (rows.column_by_name(column).unwrap(), expected.column_by_name(column).unwrap());
+                assert_eq!(got.slice(row, 1).as_ref(), staged.slice(at, 1).as_ref(), "{column} of {at}");
+            }
+            let entry = rows.column_by_name("_batch").unwrap().as_any().downcast_ref::<StringArray>().unwrap();
+            assert_eq!(entry.value(row), id.to_string());
+        }
     }
 }
