@@ -8,7 +8,8 @@
 //!                     audits: by way of staging
 //! cargo bench … --bench ratios -- decode file      some of them
 //! ```
-//! Sizes: `SLUICE_BENCH_RECORDS` (500,000 visits of 480 bytes in a file or topic), `SLUICE_BENCH_ROUNDS` (5).
+//! Sizes: `SLUICE_BENCH_RECORDS` (500,000 visits of 480 bytes in a file or topic), `SLUICE_BENCH_ROUNDS` (5),
+//! `SLUICE_BENCH_WINDOWS` (20 windows of 50,000 visits; 200 of them need 15 GB of disk).
 //! A missed ratio is printed as such and fails nothing: the machine may be busy with other things.
 //!
 //! Whole runs are processes: this binary started again, as `sluice` ([`SLUICE`]) or as the bare loop ([`ceiling`]), so that

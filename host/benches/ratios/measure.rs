@@ -205,9 +205,14 @@ const LOOK: Duration = Duration::from_millis(10);
 /// # Panics
 /// Where it fails: a benchmark of a failure measures nothing.
 pub fn process(command: &mut Command) -> (Cost, String) {
+    process_fed(command, Stdio::null())
+}
+
+/// The same for a process that reads this.
+pub fn process_fed(command: &mut Command, input: Stdio) -> (Cost, String) {
     let mut output = tempfile::tempfile().expect("a temporary file");
     let handle = |file: &File| Stdio::from(file.try_clone().expect("a second handle"));
-    command.stdin(Stdio::null()).stdout(handle(&output));
+    command.stdin(input).stdout(handle(&output));
     let begun = Instant::now();
     #[expect(clippy::zombie_processes, reason = "wait4 below reaps it, and answers what it took")]
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));

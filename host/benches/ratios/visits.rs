@@ -128,11 +128,16 @@ pub fn sluice() -> Command {
     command
 }
 
-/// A file of visits: 2 % damaged, and `not_json` of them not JSON.
+/// A file of visits, with these shares of damaged ones and of payloads that are not JSON.
 pub fn file(home: &Path, records: u64, damage: &str, not_json: &str) -> PathBuf {
+    file_from(home, records, damage, not_json, "2026-11-01T00:00:00Z")
+}
+
+/// The same, the first of them at this time.
+pub fn file_from(home: &Path, records: u64, damage: &str, not_json: &str, start: &str) -> PathBuf {
     let path = home.join(format!("visits-{}-{}.ndjson", damage.trim_end_matches('%'), not_json.trim_end_matches('%')));
     let mut command = sluice();
-    command.args(["generate", "visits", "--records", &records.to_string(), "--damage", damage]);
+    command.args(["generate", "visits", "--records", &records.to_string(), "--damage", damage, "--start", start]);
     generate(command.args(["--not-json", not_json, "--out"]).arg(&path));
     path
 }
