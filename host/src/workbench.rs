@@ -194,8 +194,11 @@ impl Subject {
 }
 
 /// An auditor is nothing that rows can be put to.
-fn rowless(name: &str) -> Error {
-    Error::Config(format!("{name} is an auditor: it decides over windows, and cannot be asked about rows"))
+pub(crate) fn rowless(name: &str) -> Error {
+    Error::Config(format!(
+        "{name} is an auditor: it decides over windows, and cannot be asked about rows. A pipeline with `[auditor.NAME]` asks \
+         it, and `sluice audit show WINDOW` tells what it said"
+    ))
 }
 
 /// The rows of a batch with these numbers, in this order; one may come several times.

@@ -13,7 +13,7 @@ use crate::config::Wasi;
 use crate::error::{Error, Result};
 use crate::plugin::{Engine, Kind};
 use crate::workbench::rows::Row;
-use crate::workbench::{Answer, Found, Subject, on_guest_stack, pick};
+use crate::workbench::{Answer, Found, Subject, on_guest_stack, pick, rowless};
 
 /// Keys of a case.
 pub const KEYS: [&str; 5] = ["row", "config", "finds", "adds", "name"];
@@ -81,6 +81,9 @@ fn case(line: Line) -> Result<Case> {
 pub fn run(engine: &Engine, found: &Found) -> Result<Suite> {
     let cases = cases(found)?;
     if cases.is_empty() {
+        if found.inspect(engine, &json!({})).kind == Some(Kind::Auditor) {
+            return Err(rowless(&found.name));
+        }
         return Err(Error::Config(format!(
             "there are no cases in {}: write one per line, like {{\"row\": {{…}}, \"finds\": [\"code\"]}}",
             found.cases.display()
