@@ -48,8 +48,17 @@ func Log(level Level, message string) {
 	runtime.KeepAlive(message)
 }
 
-// What the host passes into the call at hand, kept from the collector until it is over.
-var passed []unsafe.Pointer
+// Where the host puts what it passes: the nth of a call into the nth of these, unless that is too small. The next call finds it in
+// the processor's cache, and the collector has nothing to do.
+var passed []room
+
+// How many of them the call at hand has used.
+var used int
+
+type room struct {
+	at   unsafe.Pointer
+	size uint32
+}
 
 // What the host reads after a call has returned, kept until the next.
 var kept []any
@@ -59,26 +68,35 @@ func realloc(old, oldBytes, align, size uint32) uint32 {
 	if size == 0 {
 		return align
 	}
-	// a builder's room is not cleared, which the host writes to; whole words: then the allocator aligns them, too
-	var room strings.Builder
-	room.Grow(int(size+7) &^ 7)
-	block := unsafe.Pointer(unsafe.StringData(room.String()))
-	if old != 0 {
-		copy(unsafe.Slice((*byte)(block), size), unsafe.Slice((*byte)(at(old)), min(oldBytes, size)))
+	if used == len(passed) {
+		passed = append(passed, room{})
 	}
-	passed = append(passed, block)
-	return address(block)
+	to := &passed[used]
+	used++
+	if to.size < size {
+		*to = newRoom(size)
+	}
+	if old != 0 {
+		copy(unsafe.Slice((*byte)(to.at), size), unsafe.Slice((*byte)(at(old)), min(oldBytes, size)))
+	}
+	return address(to.at)
+}
+
+// newRoom makes it somewhat larger, for the next call. A builder's is not cleared, which the host writes to; whole words: then the
+// allocator aligns them, too.
+func newRoom(size uint32) room {
+	size = (size + size/4 + 7) &^ 7
+	var builder strings.Builder
+	builder.Grow(int(size))
+	return room{unsafe.Pointer(unsafe.StringData(builder.String())), size}
 }
 
 func at(address uint32) unsafe.Pointer { return unsafe.Add(unsafe.Pointer(nil), int(address)) }
 
 func address(pointer unsafe.Pointer) uint32 { return uint32(uintptr(pointer)) }
 
-// Release lets go of what the host passed. Nothing of it outlives the call: texts that a plugin keeps hold their buffer.
-func Release() {
-	clear(passed)
-	passed = passed[:0]
-}
+// Release lets the next call have the room of this one.
+func Release() { used = 0 }
 
 // Keep holds on to what an answer points to.
 func Keep(what any) { kept = append(kept, what) }

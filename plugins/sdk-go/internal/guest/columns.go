@@ -183,7 +183,8 @@ type cell struct {
 	scale                   int8
 	isAbsent                bool
 	made                    []uintptr // what the fields of a block lead to, where that is not the column itself
-	first, stride           uintptr   // what the fields of a block lead to now, where none of them is nil
+	first, stride           uintptr   // what the fields of a block lead to now, where it is present
+	present                 bits
 }
 
 // header is a string in memory, or with room a slice of bytes. Its address is a number: to write pointers, the compiler calls
@@ -289,25 +290,44 @@ func (v *View) Fill(from, count uintptr) {
 			first = uintptr(c.data) + from*stride
 		}
 		fields := unsafe.Add(v.Rows(), field.offset)
-		if c.validity != nil && !c.isAbsent {
-			lead(fields, v.size, first, stride, unsafe.Add(c.validity, from/8), count)
-			c.stride = 1 // and no more what they were
-			c.first = 0
-		} else if c.first != first || c.stride != stride {
+		if c.first != first || c.stride != stride {
 			leadAll(fields, v.size, first, stride)
-			c.first, c.stride = first, stride
+			c.first, c.stride, c.present = first, stride, everywhere
 		}
+		validity := unsafe.Pointer(&everywhere)
+		if c.validity != nil && !c.isAbsent {
+			validity = unsafe.Add(c.validity, from/8)
+		}
+		lead(fields, v.size, first, stride, &c.present, validity, (count+7)/8)
 	}
 }
 
-// lead sets the same field of some rows: to where its value is, or nil. As with a header, that is written as a number.
+// bits says for each row of a block whether a value is present.
+type bits [Block / 8]byte
+
+// Where no value is null.
+var everywhere = func() (all bits) {
+	for i := range all {
+		all[i] = 0xff
+	}
+	return all
+}()
+
+// lead sets the same field of some rows to where its value is, or to nil, where it is not that already: mostly it is. As with a
+// header, a pointer is written as a number.
 //
 //go:noinline
-func lead(field unsafe.Pointer, size, value, stride uintptr, validity unsafe.Pointer, count uintptr) {
-	for i := uintptr(0); i < count; i++ {
-		present := uintptr(*(*byte)(unsafe.Add(validity, i>>3))>>(i&7)) & 1
-		*(*uintptr)(unsafe.Add(field, i*size)) = value & -present
-		value += stride
+func lead(field unsafe.Pointer, size, value, stride uintptr, present *bits, validity unsafe.Pointer, bytes uintptr) {
+	for at := uintptr(0); at < bytes; at++ {
+		now := *(*byte)(unsafe.Add(validity, at))
+		if present[at] == now {
+			continue
+		}
+		present[at] = now
+		for bit := uintptr(0); bit < 8; bit++ {
+			row := 8*at + bit
+			*(*uintptr)(unsafe.Add(field, row*size)) = (value + row*stride) & -uintptr(now>>bit&1)
+		}
 	}
 }
 
