@@ -162,6 +162,22 @@ impl Ledger {
         Ok(None)
     }
 
+    /// The last entry before the first that was opened at this time or later, milliseconds since the epoch: 0 where that is
+    /// the first of all. As near as entries are in the order in which they were opened.
+    pub async fn opened_before(&self, time: i64) -> Result<u64> {
+        let numbers = self.numbers_after(0).await?;
+        let (mut from, mut to) = (0, numbers.len());
+        while from < to {
+            let middle = from.midpoint(to);
+            let Some(entry) = self.read(numbers[middle]).await? else { return Err(self.missing(numbers[middle])) };
+            match keep::opened(entry.id) < time {
+                true => from = middle + 1,
+                false => to = middle,
+            }
+        }
+        Ok(from.checked_sub(1).map_or(0, |last| numbers[last]))
+    }
+
     async fn first_entries(&self, after: u64, up_to: u64, most: usize) -> Result<Vec<(u64, Arc<Entry>)>> {
         let mut found = Vec::new();
         let recent: Vec<(u64, Arc<Entry>)> = self.seen.lock().await.recent.iter().cloned().collect();

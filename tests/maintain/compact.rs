@@ -75,6 +75,24 @@ fn a_compaction_that_dies_changes_nothing_and_its_files_are_orphans() {
 }
 
 #[test]
+fn files_that_were_given_up_long_ago_go_and_the_ledger_need_not_know_of_them() {
+    let (project, tally) = ran();
+    let seen = rows(&project);
+    maintain(&project, &[]);
+    let sinks = ["lake/visits", "lake/visits_errors", "lake/visits_dlq"].map(|sink| project.path().join(sink));
+    for sink in &sinks {
+        peer::change(sink, "table.alter.set_table_properties({'delta.deletedFileRetentionDuration': 'interval 0 seconds'})");
+    }
+    age(&project, 2 * HOURS);
+    let given_up = data_files(&project).len() - 3;
+    let done = maintain(&project, &[]);
+    assert_eq!((sum(&done, "orphans"), data_files(&project).len()), (given_up as u64, 3), "{done}");
+    assert!(done["sweep"].is_null(), "entries that are in the ledger cannot come once more: {done}");
+    assert_eq!(rows(&project), seen);
+    all_is_there_once(&project, &tally);
+}
+
+#[test]
 fn a_compaction_that_lay_still_finds_its_files_gone() {
     let (project, tally) = ran();
     let seen = rows(&project);

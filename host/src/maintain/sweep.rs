@@ -4,8 +4,8 @@
 //! entry a file was written. One is an orphan when it is neither in the table, nor a tombstone of it, nor named by an
 //! entry that the table does not hold yet. Since the entry may still be on its way, in a process that lies still, a
 //! `sweep` entry comes first: what the ledger holds before it is read again, and what is not there cannot come after it.
-//! A compaction's files are named by no entry, so the table itself gets a mark, too, that a compaction looks at before it names
-//! what it wrote. So no clock decides over data.
+//! A compaction's files are named by no entry, and have names of their own; the table itself gets a mark, that a compaction
+//! looks at before it names what it wrote. So no clock decides over data.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -15,11 +15,15 @@ use uuid::Uuid;
 
 use super::{Bound, Found, Old};
 use crate::error::{Doing, Error, Result};
+use crate::ledger::keep::opened;
 use crate::ledger::{Appended, Entry, Kind, Ledger};
 use crate::outcome::Outcome;
 use crate::sink::delta::{load, log};
-use crate::sink::files::entry_of;
+use crate::sink::files::WrittenFor;
 use crate::store::{self, failed};
+
+/// How far from each other entries may be opened and come in another order, milliseconds: one is open for seconds.
+const NEAR: i64 = 10 * 60 * 1000;
 
 /// What a sweep found and did.
 pub(super) struct Swept {
@@ -32,7 +36,7 @@ pub(super) struct Swept {
 /// What lies in a table's folder without being part of it.
 struct Astray {
     found: Found,
-    orphans: Vec<(Uuid, ObjectMeta)>,
+    orphans: Vec<(WrittenFor, ObjectMeta)>,
 }
 
 /// Removes the orphans of some tables.
@@ -42,17 +46,20 @@ pub(super) async fn sweep(ledger: &Ledger, tables: &[Bound<'_>], old: Old, dry_r
     for bound in tables {
         astray.push(look(ledger, bound, head, old).await?);
     }
-    let ids: BTreeSet<Uuid> = astray.iter().flat_map(|one| one.orphans.iter().map(|(id, _)| *id)).collect();
-    let mut entry = None;
+    let mut ids: BTreeSet<Uuid> = astray.iter().flat_map(|one| one.orphans.iter().filter_map(entry)).collect();
+    for known in appended(ledger, &ids, head).await? {
+        ids.remove(&known);
+    }
+    let mut new = None;
     if !ids.is_empty() && !dry_run {
         let fence = fence(ledger, &ids).await?;
-        entry = fence.new;
+        new = fence.new;
         let mut late = HashSet::new();
         for (_, came) in entries(ledger, head, fence.at).await? {
             late.insert(came);
         }
         for one in &mut astray {
-            one.orphans.retain(|(id, _)| !late.contains(id));
+            one.orphans.retain(|orphan| entry(orphan).is_none_or(|id| !late.contains(&id)));
         }
     }
     let mut orphans = Vec::new();
@@ -74,7 +81,34 @@ pub(super) async fn sweep(ledger: &Ledger, tables: &[Bound<'_>], old: Old, dry_r
         }
         orphans.push(one.found);
     }
-    Ok(Swept { orphans, entry })
+    Ok(Swept { orphans, entry: new })
+}
+
+/// The entry that a file was written for, where it was written for one.
+fn entry((written_for, _): &(WrittenFor, ObjectMeta)) -> Option<Uuid> {
+    match written_for {
+        WrittenFor::Entry(entry) => Some(*entry),
+        WrittenFor::Table => None,
+    }
+}
+
+/// Those of the ids whose entries are in the ledger, and cannot come once more: files that a compaction gave up long ago are
+/// no reason for the ledger to remember their entries for ever. Entries come nearly in the order of their ids; one that is
+/// far from its place is not found, and fenced like one that never came.
+async fn appended(ledger: &Ledger, ids: &BTreeSet<Uuid>, head: u64) -> Result<Vec<Uuid>> {
+    let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(Vec::new()) };
+    let mut reached = ledger.opened_before(opened(*first) - NEAR).await?;
+    let mut found = Vec::new();
+    while reached < head {
+        for (n, entry) in ledger.page(reached, head).await? {
+            if opened(entry.id) > opened(*last) + NEAR {
+                return Ok(found);
+            }
+            found.extend(ids.get(&entry.id));
+            reached = n;
+        }
+    }
+    Ok(found)
 }
 
 /// The names of all files that a table holds or has given up lately.
@@ -113,10 +147,10 @@ async fn look(ledger: &Ledger, bound: &Bound<'_>, head: u64, old: Old) -> Result
         if is_log.is_some_and(|first| first.as_ref() == "_delta_log") || named.contains(name) {
             continue;
         }
-        match entry_of(name) {
+        match WrittenFor::of(name) {
             None => astray.found.foreign.add(file.size),
             Some(_) if !old.is_at(file.last_modified) => astray.found.young.add(file.size),
-            Some(entry) => astray.orphans.push((entry, file)),
+            Some(written_for) => astray.orphans.push((written_for, file)),
         }
     }
     Ok(astray)

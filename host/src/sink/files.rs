@@ -76,7 +76,7 @@ pub struct TableWriter {
     schema: SchemaRef,
     file_schema: SchemaRef,
     properties: WriterProperties,
-    entry: Uuid,
+    written_for: WrittenFor,
     runtime: Handle,
     partitioner: Option<Partitioner>,
     /// rows of partitions that are not worth a file yet
@@ -103,6 +103,15 @@ impl TableWriter {
     ///
     /// Must be used outside the async runtime: it blocks while bytes are on their way.
     pub fn new(target: FileTarget, schema: SchemaRef, entry: Uuid, runtime: Handle) -> Result<Self> {
+        TableWriter::of(target, schema, WrittenFor::Entry(entry), runtime)
+    }
+
+    /// As [`TableWriter::new`], for rows that are in the table already, in other files.
+    pub fn rewriting(target: FileTarget, schema: SchemaRef, runtime: Handle) -> Result<Self> {
+        TableWriter::of(target, schema, WrittenFor::Table, runtime)
+    }
+
+    fn of(target: FileTarget, schema: SchemaRef, written_for: WrittenFor, runtime: Handle) -> Result<Self> {
         let partitioner = Partitioner::new(&schema, &target.partition_by)?;
         let file_schema = match &partitioner {
             Some(partitioner) => partitioner.file_schema().clone(),
@@ -114,7 +123,7 @@ impl TableWriter {
             target,
             schema,
             file_schema,
-            entry,
+            written_for,
             runtime,
             partitioner,
             held: HashMap::new(),
@@ -221,7 +230,7 @@ impl TableWriter {
     }
 
     fn create(&self, part: Part) -> Result<OpenFile> {
-        let name = file_name(self.entry);
+        let name = self.written_for.name();
         let path = match part.folder.is_empty() {
             true => name,
             false => format!("{}/{name}", part.folder),
@@ -272,9 +281,41 @@ impl TableWriter {
     }
 }
 
-/// A name that no other file has.
-fn file_name(entry: Uuid) -> String {
-    format!("part-{:05}-{}-c000.zstd.parquet", SEQUENCE.fetch_add(1, Ordering::Relaxed), entry.as_hyphenated())
+/// What a file was written for, which its name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrittenFor {
+    /// the rows of this entry
+    Entry(Uuid),
+    /// rows that other files of the table had: no entry names it
+    Table,
+}
+
+impl WrittenFor {
+    /// What the file of this name was written for; `None` for files of anyone else.
+    pub fn of(name: &str) -> Option<WrittenFor> {
+        let (sequence, rest) = name.strip_prefix("part-")?.split_once('-')?;
+        let is_ours = sequence.len() >= 5 && sequence.bytes().all(|b| b.is_ascii_digit());
+        let rest = rest.strip_suffix(".zstd.parquet").or_else(|| rest.strip_suffix(".snappy.parquet"))?;
+        let (id, part) = rest.rsplit_once('-')?;
+        let id = Uuid::try_parse(id).ok()?;
+        // other writers have names of this form, with random ids
+        let is_ours = is_ours && id.get_version_num() == 7;
+        match part {
+            "c000" if is_ours => Some(WrittenFor::Entry(id)),
+            "c001" if is_ours => Some(WrittenFor::Table),
+            _ => None,
+        }
+    }
+
+    /// A name that no other file has.
+    fn name(self) -> String {
+        let (id, part) = match self {
+            WrittenFor::Entry(entry) => (entry, "c000"),
+            WrittenFor::Table => (Uuid::now_v7(), "c001"),
+        };
+        let n = SEQUENCE.fetch_add(1, Ordering::Relaxed);
+        format!("part-{n:05}-{}-{part}.zstd.parquet", id.as_hyphenated())
+    }
 }
 
 /// What an entry says of a file that is complete.
@@ -291,16 +332,6 @@ fn action(
         rows: u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0),
         partition_values,
     }
-}
-
-/// The entry that a file was written for, by the name that [`TableWriter`] gave it; `None` for files of anyone else.
-pub fn entry_of(name: &str) -> Option<Uuid> {
-    let (sequence, rest) = name.strip_prefix("part-")?.split_once('-')?;
-    let is_ours = sequence.len() >= 5 && sequence.bytes().all(|b| b.is_ascii_digit());
-    let entry = rest.strip_suffix("-c000.zstd.parquet").or_else(|| rest.strip_suffix("-c000.snappy.parquet"))?;
-    let entry = Uuid::try_parse(entry).ok()?;
-    // other writers have names of this form, with random ids
-    (is_ours && entry.get_version_num() == 7).then_some(entry)
 }
 
 impl Drop for TableWriter {

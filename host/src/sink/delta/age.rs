@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::ledger::keep::{first_id, opened};
 use crate::schema::COORDINATES;
-use crate::sink::files::entry_of;
+use crate::sink::files::WrittenFor;
 
 /// When the first and the last of the entries were opened that rows of a file are of, milliseconds since the epoch.
 pub type Span = (i64, i64);
@@ -35,8 +35,10 @@ pub fn has_coordinates(schema: &StructType) -> bool {
 pub fn span(file: &LogicalFileView, has_coordinates: bool) -> Option<Span> {
     if !has_coordinates {
         let path = file.path();
-        let entry = entry_of(path.rsplit('/').next().unwrap_or(&path))?;
-        return Some((opened(entry), opened(entry)));
+        return match WrittenFor::of(path.rsplit('/').next().unwrap_or(&path))? {
+            WrittenFor::Entry(entry) => Some((opened(entry), opened(entry))),
+            WrittenFor::Table => None,
+        };
     }
     let stats: Stats = serde_json::from_str(&file.stats()?).ok()?;
     Some((milliseconds(&stats.min_values?.batch?)?, milliseconds(&stats.max_values?.batch?)?))

@@ -14,7 +14,6 @@ use deltalake::kernel::engine::arrow_conversion::TryIntoArrow;
 use futures::TryStreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, channel};
-use uuid::Uuid;
 
 use crate::error::{Doing, Error, Result};
 use crate::ledger::FileAction;
@@ -44,7 +43,7 @@ pub async fn rewrite(
     let writer = {
         let schema = schema.clone();
         // the writer blocks
-        tokio::task::spawn_blocking(move || write(TableWriter::new(target, schema, Uuid::now_v7(), runtime)?, receive))
+        tokio::task::spawn_blocking(move || write(TableWriter::rewriting(target, schema, runtime)?, receive))
     };
     while let Some(batch) = rows.try_next().await.doing(doing)? {
         let batch = fit(&batch, &schema).doing(doing)?;

@@ -164,7 +164,7 @@ impl Splicer {
     }
 
     fn create(&self) -> Result<Spliced> {
-        let path = file_name(self.entry);
+        let path = WrittenFor::Entry(self.entry).name();
         let object = self.target.object(&path)?;
         let upload = Upload::new(self.target.store.clone(), object, self.runtime.clone());
         let writer = SerializedFileWriter::new(upload, self.columns.0.root_schema_ptr(), self.properties.clone());

@@ -246,16 +246,19 @@ async fn a_files_name_says_for_which_entry_it_was_written_and_other_writers_name
     let files = write(target, pages(&[(1, Some("a b")), (2, None)]), id).await;
     assert_eq!(files.len(), 2);
     for file in &files {
-        assert_eq!(entry_of(file.path.rsplit('/').next().unwrap()), Some(id), "{}", file.path);
+        let name = file.path.rsplit('/').next().unwrap();
+        assert_eq!(WrittenFor::of(name), Some(WrittenFor::Entry(id)), "{name}");
+        assert_eq!(WrittenFor::of(&name.replace("-c000", "-c001")), Some(WrittenFor::Table), "{name}");
     }
     for other in [
         format!("part-00000-{}-c000.zstd.parquet", Uuid::new_v4()),
         format!("part-00000-{id}-c000.gz.parquet"),
+        format!("part-00000-{id}-c002.zstd.parquet"),
         format!("part-00000-{id}-c000.zstd.parquet#17"),
         format!("{id}.parquet"),
         "_last_checkpoint".to_owned(),
     ] {
-        assert_eq!(entry_of(&other), None, "{other}");
+        assert_eq!(WrittenFor::of(&other), None, "{other}");
     }
 }
 
