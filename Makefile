@@ -28,7 +28,7 @@ test:
 engines:
 	@.ci/setup
 	@. .ci/env && cargo build && "$$CARGO_TARGET_DIR/debug/sluice" build --engine python && \
-		"$$CARGO_TARGET_DIR/debug/sluice" build --engine javascript -o plugins/engine-js/engine.wasm
+		"$$CARGO_TARGET_DIR/debug/sluice" build --engine javascript -o plugins/engine-js/engine.core.wasm
 
 lint:
 	@.ci/setup build

@@ -1,6 +1,6 @@
 //! A plugin in every language, from nothing to rejected records, by the commands of its README as they stand.
 //!
-//! The tools are real: cargo, go, clang or Zig, componentize-py, componentize-qjs. `sluice build` fetches what pip and npm
+//! The tools are real: cargo, go, clang or Zig, componentize-py, esbuild. `sluice build` fetches what pip and npm
 //! can fetch into this user's cache; the others are set up by `.ci/setup`. A tool that is missing fails the test.
 
 use std::path::{Path, PathBuf};
@@ -183,15 +183,32 @@ fn a_rule_in_rust_within_a_workspace() {
     assert!(root.ends_with("plugins/inner"), "{root}");
 }
 
-/// A finished component that imports WASI 0.2, as JavaScript's tool makes it where it is not told otherwise: of two versions
-/// of WASI at once.
+/// The least that is a rule in JavaScript, without an SDK: it finds rows that are private and have a login.
+const BARE: &str = r#"export const rule = {
+  configure: () => ({
+    name: "bare", version: "0.1.0", instances: "reused",
+    columns: [["keep_private", "boolean"], ["context.user.login", "utf8"]].map(([path, ty]) => ({ path, ty, required: true })),
+    codes: [{ code: "login-exposed", severity: "error", help: "a private visit carries a login", reads: [0, 1] }],
+  }),
+  check({ rows, columns: [shut, login] }) {
+    const is = (bits, row) => ((bits[row >> 3] >> (row & 7)) & 1) === 1;
+    const has = ({ val: { validity } }, row) => validity.length === 0 || is(validity, row);
+    const exposed = (row) => has(shut, row) && is(shut.val.data, row) && has(login, row);
+    return [...Array(rows).keys()].filter(exposed).map((row) => ({ row, code: 0, column: null, detail: null }));
+  },
+};
+"#;
+
+/// A finished component that imports WASI 0.2, as another tool makes it where it is not told otherwise: of two versions of
+/// WASI at once.
 #[test]
 fn a_finished_component_that_imports_wasi_is_served_by_stand_ins() {
     let plugin = by_hand("javascript");
-    let commands = plugin.commands();
-    let wrap = commands.last().and_then(|block| block.lines().last()).expect("the last command makes the component");
-    assert!(wrap.contains(" --stub-wasi"), "{wrap}");
-    plugin.shell(&wrap.replace(" --stub-wasi", ""));
+    plugin.project.write("by-hand/bare.js", BARE);
+    plugin.shell("npm install --silent --no-audit --no-fund componentize-qjs@0.4.5");
+    let wrap =
+        "npx componentize-qjs --wit wit/plugin.wit --js bare.js --world rule-plugin --sync --output by_hand.wasm";
+    plugin.shell(wrap);
     plugin.shell("sluice generate visits --records 2000 --out visits.ndjson");
 
     let refused = plugin.project.sluice(&["test", "by-hand/by_hand.wasm"]);
@@ -200,7 +217,10 @@ fn a_finished_component_that_imports_wasi_is_served_by_stand_ins() {
     let checked = plugin.shell("sluice check 2>&1 || true");
     assert!(checked.contains("rebuild it with `sluice build`, or set `wasi = \"inert\"`"), "{checked}");
 
-    assert!(plugin.shell("sluice test --wasi inert by_hand.wasm").contains("12 of 12 cases"));
+    let row = r#"{"keep_private": true, "context": {"user": {"login": "a"}}}"#;
+    let cases = format!("{{\"row\": {row}, \"finds\": [\"login-exposed\"]}}\n{{\"row\": {{}}, \"finds\": []}}\n");
+    plugin.project.write("by-hand/cases/by-hand.ndjson", cases);
+    assert!(plugin.shell("sluice test --wasi inert by_hand.wasm").contains("2 of 2 cases"));
     let toml = plugin.project.read("by-hand/sluice.toml");
     let key = "wasm   = \"by_hand.wasm\"";
     assert!(toml.contains(key), "{toml}");

@@ -1,8 +1,8 @@
 //! Plugin code → component: `sluice build`, and the ready-made components that are embedded in the binary.
 //!
 //! A language's compiler makes a core module; [`encode`] wraps it, in this process, as a component of the contract in
-//! `wit/`, and stands in for WASI where the language insists on it ([`adapter`]). Python's and JavaScript's own tools make the
-//! component themselves. Nothing here runs a component or names a type of the contract: that is [`crate::plugin`]'s.
+//! `wit/`, and stands in for WASI where the language insists on it ([`adapter`]). JavaScript's is the engine of scripts with the
+//! text in it; Python's own tools make the component themselves. Nothing here runs a component or names a type of the contract: that is [`crate::plugin`]'s.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -14,6 +14,7 @@ use wit_parser::Resolve;
 use crate::cases::FOLDER;
 use crate::error::{Doing, Error, Result};
 use crate::plugin::{CONTRACT, Kind, conform, contract_version};
+use crate::script::{self, Script};
 
 mod adapter;
 mod c;
@@ -125,7 +126,8 @@ fn named(folder: &Path, made: Made) -> Result<(String, String, Made)> {
     Ok((name, library, made))
 }
 
-/// Makes a component of the core module in `file`: `rule.core.wasm` makes `rule.wasm` beside it, unless `out` says otherwise.
+/// Makes a component of the core module in `file`, or of the module of JavaScript that it is: `rule.core.wasm` and `rule.js` make
+/// `rule.wasm` beside it, unless `out` says otherwise.
 ///
 /// The cases in `cases/` beside the component travel in it.
 pub fn encode_file(file: &Path, out: Option<&Path>) -> Result<Built> {
@@ -136,9 +138,19 @@ pub fn encode_file(file: &Path, out: Option<&Path>) -> Result<Built> {
         let text = format!("the component would replace {}: say where it goes with -o", file.display());
         return Err(Error::Config(text));
     }
-    let bytes = std::fs::read(file).doing(|| format!("cannot read {}", file.display()))?;
+    let core = match script::Language::of_file(file) {
+        Some(script::Language::JavaScript) => {
+            let shown = file.display().to_string();
+            let reading = || format!("cannot read {shown}");
+            let script = Script::read(script::Language::JavaScript, &shown, &shown, file).doing(reading)?;
+            javascript::with_text(&script.text, script.kind())?
+        }
+        Some(script::Language::Python) | None => {
+            std::fs::read(file).doing(|| format!("cannot read {}", file.display()))?
+        }
+    };
     let cases = path.with_file_name(FOLDER);
-    write(&name, &bytes, path, &cases)
+    write(&name, &core, path, &cases)
 }
 
 fn write(name: &str, core: &[u8], path: PathBuf, cases: &Path) -> Result<Built> {
@@ -178,13 +190,17 @@ pub fn demo_rule() -> Result<Vec<u8>> {
 /// As [`encode`]; the problem reads on from the plugin's name.
 fn encode_core(core: &[u8]) -> Result<Vec<u8>, String> {
     let kind = kind_of(core)?;
+    wrap(core, CONTRACT, &format!("{}-plugin", kind.interface()))
+}
+
+/// A core module of a world → its component; the problem reads on from the plugin's name.
+fn wrap(core: &[u8], contract: &str, world: &str) -> Result<Vec<u8>, String> {
     let failed = |error: anyhow::Error| format!("cannot be made a component: {error:#}");
     let mut core = core.to_vec();
     if !has_component_type(&core) {
         let mut resolve = Resolve::default();
-        let package = resolve.push_source("plugin.wit", CONTRACT).map_err(failed)?;
-        let name = format!("{}-plugin", kind.interface());
-        let world = resolve.select_world(&[package], Some(&name)).map_err(failed)?;
+        let package = resolve.push_source("plugin.wit", contract).map_err(failed)?;
+        let world = resolve.select_world(&[package], Some(world)).map_err(failed)?;
         embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).map_err(failed)?;
     }
     let mut encoder = ComponentEncoder::default();

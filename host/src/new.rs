@@ -47,10 +47,10 @@ pub enum Language {
     Rust,
     /// componentize-py
     Python,
-    /// componentize-qjs
+    /// esbuild
     #[value(name = "javascript", alias = "js")]
     JavaScript,
-    /// esbuild and componentize-qjs
+    /// esbuild
     #[value(name = "typescript", alias = "ts")]
     TypeScript,
     /// the standard compiler
@@ -80,7 +80,7 @@ impl Language {
         match self {
             Language::Rust => "cargo",
             Language::Python => "componentize-py",
-            Language::JavaScript | Language::TypeScript => "esbuild and componentize-qjs",
+            Language::JavaScript | Language::TypeScript => "esbuild",
             Language::Go => "go, 1.24 or newer,",
             Language::C => "clang and lld, or Zig",
         }

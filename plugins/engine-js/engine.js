@@ -1,15 +1,16 @@
-// Judges by a rule or enricher whose text comes with the configuration: { "script": text, "file": name, "config": settings }.
+// What the engine does in JavaScript: it finds the rule or enricher, whose text was built in or comes with the configuration as
+// { "script": text, "file": name, "config": settings }; takes clock and randomness away; and says where a script is wrong.
 //
 // A script is a module as `sluice new --lang javascript` writes it, but it imports from "sluice" alone and exports one thing.
 // Every character keeps its line and column, so that what is wrong is said with its place in the file.
 
-import host from "sluice:plugin/host@0.1.0";
-import * as sluice from "../sdk-js/sluice.js";
+import { built, log } from "sluice:engine";
+import * as sluice from "sluice";
 
 /** The line on which the text begins, as the engine numbers it: a function's head and "use strict" come first. */
 const FIRST = 4;
 
-/** What a script may do in vain, and how it is told. */
+/** What a plugin may do in vain, and how it is told. */
 const none = (what) => () => {
   throw new Error(`a verdict depends on its row alone: there is no ${what}`);
 };
@@ -20,12 +21,14 @@ const ClocklessDate = new Proxy(Object.assign(Date, { now: clock }), {
   apply: clock,
   construct: (target, args, self) => (args.length === 0 ? clock() : Reflect.construct(target, args, self)),
 });
+Date.prototype.constructor = ClocklessDate;
+globalThis.Date = ClocklessDate;
 
 const shown = (value) => {
   if (typeof value === "string" || value instanceof Error) return String(value);
   return JSON.stringify(value, (_, inner) => (typeof inner === "bigint" ? String(inner) : inner)) ?? String(value);
 };
-const logger = (level) => (...values) => host.log(level, values.map(shown).join(" "));
+const logger = (level) => (...values) => log(level, values.map(shown).join(" "));
 globalThis.console = {
   debug: logger("debug"),
   info: logger("info"),
@@ -45,7 +48,7 @@ class Mistake extends Error {
 
 /** The plugin that the text defines, `rule` or `enricher`. */
 function load(text, kind) {
-  const imported = new Map([["Date", ClocklessDate]]);
+  const imported = new Map();
   const body = withoutExport(withoutImports(text, imported), kind);
   const make = new Function(...imported.keys(), `"use strict";\n${body.text}\nreturn ${body.name};`);
   const plugin = make(...imported.values());
@@ -103,7 +106,7 @@ function withoutExport(text, kind) {
   return { text: text.slice(0, at) + replaced + text.slice(at + how.length), name: named ?? "$plugin", at };
 }
 
-/** The place in the script where it was thrown, ` line:column`; what the SDK itself compiles has fewer lines. */
+/** The place in the script where it was thrown, `line:column`. */
 function place(problem) {
   const frames = [...String(problem?.stack ?? "").matchAll(/<input>:(\d+):(\d+)/g)];
   const own = frames.find(([, line]) => line >= FIRST);
@@ -119,33 +122,38 @@ function misread(problem, file) {
   return { tag: "config", val: `${file}:${where}: ${what}` };
 }
 
-/** Both functions of a plugin whose text is not known yet. */
-function engine(kind, call) {
-  let plugin;
-  let file;
-  return {
-    configure(json) {
-      const { script, config = {}, file: name = `${kind}.js` } = JSON.parse(json);
-      if (typeof script !== "string") throw { tag: "config", val: "`script` is the text of a module" };
-      file = name;
-      try {
-        plugin = load(script, kind);
-        return plugin.configure(JSON.stringify(config));
-      } catch (problem) {
-        throw misread(problem, file);
-      }
-    },
-    [call](batch) {
-      try {
-        return plugin[call](batch);
-      } catch (problem) {
-        const where = place(problem?.problem);
-        if (where) problem.val = `${file}:${where}: ${said(problem.problem)} (row ${problem.row} of the call)`;
-        throw problem;
-      }
-    },
-  };
+/** The plugin at hand, and the file of its script, where it has one. */
+let plugin;
+let file;
+
+/** What the plugin says that it is: of that kind, by that configuration. */
+export function configure(kind, json) {
+  const module = built();
+  if (module) {
+    plugin = module[kind];
+    if (typeof plugin?.configure !== "function") {
+      throw { tag: "internal", val: `it exports no ${kind}: \`export const ${kind} = define${upper(kind)}({ … })\`` };
+    }
+    return plugin.configure(json);
+  }
+  const { script, config = {}, file: name = `${kind}.js` } = JSON.parse(json);
+  if (typeof script !== "string") throw { tag: "config", val: "`script` is the text of a module" };
+  file = name;
+  try {
+    plugin = load(script, kind);
+    return plugin.configure(JSON.stringify(config));
+  } catch (problem) {
+    throw misread(problem, file);
+  }
 }
 
-export const rule = engine("rule", "check");
-export const enricher = engine("enricher", "enrich");
+/** Judges or enriches the rows at hand. */
+export function call() {
+  try {
+    return (plugin.check ?? plugin.enrich)();
+  } catch (problem) {
+    const where = file && place(problem?.problem);
+    if (where) problem.val = `${file}:${where}: ${said(problem.problem)} (row ${problem.row} of the call)`;
+    throw problem;
+  }
+}

@@ -167,12 +167,16 @@ typedef struct {
     };
 } sl_answer;
 
+static SL_UNUSED void sl_die(void) { __builtin_trap(); }
+
+/* SL_LIBRARY: whoever includes this has a C library, and sl_take, sl_release and cabi_realloc of its own. */
+#ifdef SL_LIBRARY
+static void *sl_take(uint32_t size, uint32_t align);
+#else
 /* ---- memory: what a call takes is free when the host has read its answer */
 
 extern uint8_t __heap_base;
 static uint8_t *sl_top, *sl_keep;
-
-static SL_UNUSED void sl_die(void) { __builtin_trap(); }
 
 static SL_UNUSED void *sl_take(uint32_t size, uint32_t align) {
     if (!sl_top) sl_top = &__heap_base;
@@ -204,6 +208,7 @@ SL_EXPORT("cabi_realloc") void *sl_realloc(void *old, uint32_t had, uint32_t ali
 }
 
 static SL_UNUSED void sl_release(void) { sl_top = sl_keep; }
+#endif
 
 /* ---- texts */
 

@@ -81,7 +81,10 @@ fn files_that_were_given_up_long_ago_go_and_the_ledger_need_not_know_of_them() {
     maintain(&project, &[]);
     let sinks = ["lake/visits", "lake/visits_errors", "lake/visits_dlq"].map(|sink| project.path().join(sink));
     for sink in &sinks {
-        peer::change(sink, "table.alter.set_table_properties({'delta.deletedFileRetentionDuration': 'interval 0 seconds'})");
+        peer::change(
+            sink,
+            "table.alter.set_table_properties({'delta.deletedFileRetentionDuration': 'interval 0 seconds'})",
+        );
     }
     age(&project, 2 * HOURS);
     let given_up = data_files(&project).len() - 3;

@@ -11,7 +11,7 @@ use crate::error::{Doing, Error, Result};
 const CLANGS: std::ops::RangeInclusive<u32> = 14..=23;
 
 /// Zig as a package of Python: the last resort, since it needs no administrator.
-const ZIG: &str = "ziglang==0.17.0";
+pub(super) const ZIG: &str = "ziglang==0.17.0";
 
 pub(super) fn build(folder: &Path) -> Result<Made> {
     let doing = || format!("cannot list {}", folder.display());

@@ -1,8 +1,9 @@
 //! The engines that judge scripts: components that take a rule's or enricher's text by `configure`.
 //!
-//! That of JavaScript is kept in the repository and embedded in the binary: two builds of one are not the same bytes, and with
-//! them every generation would have another hash on every machine. That of Python is too large for either; it is a file that
-//! `sluice build --engine python` makes from the sources in this binary. Each carries a mark of what it was made from.
+//! That of JavaScript is kept in the repository, as a core module, and embedded in the binary: whoever builds `sluice` needs no
+//! compiler of C, and a generation, whose hash names the engine, has the same on every machine. That of Python is too large for
+//! either; it is a file that `sluice build --engine python` makes from the sources in this binary. Each carries a mark of what
+//! it was made from.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use wasm_encoder::{ComponentSection, CustomSection};
+use wasm_encoder::{ComponentSection, CustomSection, Section};
 
 use super::{javascript, python};
 use crate::error::{Doing, Error, Result};
@@ -23,13 +24,11 @@ pub(super) const WORLD: &str = "engine";
 /// What that world is.
 const WORLD_TEXT: &str = "world engine {\n  import host;\n  export rule;\n  export enricher;\n}\n";
 
-/// Name of the custom section with the mark, the last of the component.
+/// Name of the custom section with the mark, the last of the component or core module.
 const SECTION: &str = "sluice:engine";
 
 /// The file of Python's engine.
 const PYTHON_FILE: &str = "sluice-python.wasm";
-
-static JAVASCRIPT: &[u8] = include_bytes!("../../../plugins/engine-js/engine.wasm");
 
 /// The engine for scripts of that language.
 ///
@@ -37,7 +36,12 @@ static JAVASCRIPT: &[u8] = include_bytes!("../../../plugins/engine-js/engine.was
 /// Python's is not there, or was made from other sources than this binary's; the text says which command makes it.
 pub fn engine(language: Language) -> Result<Bytes> {
     match language {
-        Language::JavaScript => Ok(Bytes::from_static(JAVASCRIPT)),
+        Language::JavaScript => {
+            static ENCODED: OnceLock<std::result::Result<Bytes, String>> = OnceLock::new();
+            let encode = || super::wrap(javascript::ENGINE, &contract(), WORLD).map(Bytes::from);
+            let encoded = ENCODED.get_or_init(encode).clone();
+            encoded.map_err(|problem| Error::Host(format!("the embedded engine of JavaScript {problem}")))
+        }
         Language::Python => {
             // read once: all scripts of a process are judged by the same
             static FOUND: OnceLock<Bytes> = OnceLock::new();
@@ -66,24 +70,28 @@ pub fn build_engine(language: Language, out: Option<&Path>) -> Result<(PathBuf, 
     {
         return Ok((path, there.len()));
     }
-    let contract = format!("{CONTRACT}\n{WORLD_TEXT}");
-    let mut component = match language {
-        Language::JavaScript => javascript::engine(&contract)?,
-        Language::Python => python::engine(&contract)?,
+    let mut made = match language {
+        Language::JavaScript => javascript::engine()?,
+        Language::Python => python::engine(&contract())?,
     };
-    component.extend(section);
+    made.extend(section);
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).doing(|| format!("cannot make {}", folder.display()))?;
     }
-    super::write_whole(&path, &component)?;
-    Ok((path, component.len()))
+    super::write_whole(&path, &made)?;
+    Ok((path, made.len()))
+}
+
+/// The contract, with the engines' world.
+fn contract() -> String {
+    format!("{CONTRACT}\n{WORLD_TEXT}")
 }
 
 /// The custom section that says what an engine was made from.
 fn section(language: Language) -> Vec<u8> {
     let sources = match language {
-        Language::JavaScript => javascript::ENGINE_SOURCES,
-        Language::Python => python::ENGINE_SOURCES,
+        Language::JavaScript => javascript::engine_sources(),
+        Language::Python => python::ENGINE_SOURCES.to_vec(),
     };
     let mut mark = Sha256::new().chain_update(CONTRACT).chain_update(WORLD_TEXT);
     for source in sources {
@@ -92,8 +100,11 @@ fn section(language: Language) -> Vec<u8> {
     }
     let mark: String = mark.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let mut section = Vec::new();
-    CustomSection { name: Cow::Borrowed(SECTION), data: Cow::Borrowed(mark.as_bytes()) }
-        .append_to_component(&mut section);
+    let custom = CustomSection { name: Cow::Borrowed(SECTION), data: Cow::Borrowed(mark.as_bytes()) };
+    match language {
+        Language::JavaScript => custom.append_to(&mut section),
+        Language::Python => custom.append_to_component(&mut section),
+    }
     section
 }
 
@@ -140,8 +151,8 @@ mod tests {
 
     #[test]
     fn the_embedded_engine_was_made_from_these_sources() {
-        let text = "`make engines` makes plugins/engine-js/engine.wasm anew";
-        assert!(JAVASCRIPT.ends_with(&section(Language::JavaScript)), "{text}");
+        let text = "`make engines` makes plugins/engine-js/engine.core.wasm anew";
+        assert!(javascript::ENGINE.ends_with(&section(Language::JavaScript)), "{text}");
     }
 
     #[test]

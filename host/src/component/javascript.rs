@@ -1,79 +1,119 @@
-//! A JavaScript or TypeScript plugin's folder → its component, by esbuild and componentize-qjs.
+//! A JavaScript or TypeScript plugin's folder → its core module: the engine of scripts, with the plugin's text in it.
 //!
-//! esbuild takes the types away and puts everything that the plugin imports into one file; componentize-qjs makes the
-//! component itself: QuickJS, its state after running that file, and the contract's bindings.
+//! esbuild takes the types away and puts everything that the plugin imports into one file, but for the SDK, which the engine
+//! brings. What an engine is made from stands here too; where the text goes in a core module, that is [`text`]'s.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Made;
+use super::c::ZIG;
 use super::tools::{self, run};
-use crate::error::{Doing, Result};
-use crate::plugin::{CONTRACT, Kind};
+use crate::error::{Doing, Error, Result};
+use crate::plugin::Kind;
+
+mod text;
 
 /// What a folder without package.json is built with.
-const PACKAGE: &str = r#"{"private": true, "devDependencies": {"componentize-qjs": "0.4.5", "esbuild": "0.28.2"}}"#;
+const PACKAGE: &str = r#"{"private": true, "devDependencies": {"esbuild": "0.28.2"}}"#;
 
-/// The SDK, for the engine of scripts.
-const SDK: &str = include_str!("../../../plugins/sdk-js/sluice.js");
+/// The engine's core module.
+pub(super) static ENGINE: &[u8] = include_bytes!("../../../plugins/engine-js/engine.core.wasm");
 
-/// The engine of scripts.
-const ENGINE: &str = include_str!("../../../plugins/engine-js/engine.js");
+/// QuickJS as a package of Python, which has its source.
+const QUICKJS: &str = "quickjs-ng==0.17.0.2";
+
+/// Where the source is in the folder that the package unpacks to.
+const QUICKJS_FOLDER: &str = "quickjs_ng-0.17.0.2/upstream-quickjs";
+
+/// What is compiled beside engine.c, which includes the rest.
+const QUICKJS_FILES: [&str; 3] = ["libregexp.c", "libunicode.c", "dtoa.c"];
+
+/// How: fast rather than small, with what wasmtime has in every version. Text and rows need little stack.
+const FLAGS: [&str; 12] = [
+    "--target=wasm32-wasi-musl",
+    "-mexec-model=reactor",
+    "-mcpu=generic+bulk_memory+sign_ext+nontrapping_fptoint+mutable_globals",
+    "-O3",
+    "-DNDEBUG",
+    "-D_GNU_SOURCE",
+    "-w",
+    "-Wl,-z,stack-size=1048576",
+    "-Wl,--export=sluice_script",
+    "-Wl,--strip-all",
+    "-I.",
+    "-o",
+];
+
+/// The files that the engine is made of.
+const FILES: [(&str, &str); 7] = [
+    ("engine.c", include_str!("../../../plugins/engine-js/engine.c")),
+    ("memory.h", include_str!("../../../plugins/engine-js/memory.h")),
+    ("answers.h", include_str!("../../../plugins/engine-js/answers.h")),
+    ("columns.h", include_str!("../../../plugins/engine-js/columns.h")),
+    ("engine.js", include_str!("../../../plugins/engine-js/engine.js")),
+    ("sluice.js", include_str!("../../../plugins/sdk-js/sluice.js")),
+    ("sluice.h", include_str!("../../../plugins/sdk-c/sluice.h")),
+];
 
 pub(super) fn build(folder: &Path, entry: &Path, kind: Kind) -> Result<Made> {
-    let world = format!("{}-plugin", kind.interface());
-    let what = folder.display().to_string();
-    componentize(&modules(folder)?, CONTRACT, &world, folder, entry, &what).map(Made::Component)
+    let esbuild = modules(folder)?.join(".bin/esbuild");
+    let scratch = scratch()?;
+    let bundle = scratch.path().join("bundle.js");
+    let mut command = Command::new(esbuild);
+    command.arg(entry).args(["--bundle", "--format=esm", "--log-level=warning"]);
+    command.args(["--external:sluice", "--external:*/sluice.js"]);
+    command.arg(format!("--outfile={}", bundle.display()));
+    run(&mut command, folder, || format!("{} does not compile: esbuild says why, above", folder.display()))?;
+    let text =
+        std::fs::read_to_string(bundle).doing(|| format!("cannot read what was made of {}", folder.display()))?;
+    with_text(&text, kind).map(Made::Core)
 }
 
-/// The engine of scripts: what it is made from.
-pub(super) const ENGINE_SOURCES: &[&str] = &[PACKAGE, SDK, ENGINE];
+/// The core module of a plugin that is one file of JavaScript.
+pub(super) fn with_text(text: &str, kind: Kind) -> Result<Vec<u8>> {
+    let problem = |problem| Error::Host(format!("the engine of JavaScript cannot take a text: {problem}"));
+    text::put(ENGINE, text, kind).map_err(problem)
+}
 
-/// Makes the engine of scripts, by a contract that has its world.
-pub(super) fn engine(contract: &str) -> Result<Vec<u8>> {
+/// What the engine of scripts is made from.
+pub(super) fn engine_sources() -> Vec<&'static str> {
+    let files = FILES.iter().map(|(_, text)| *text);
+    [QUICKJS, ZIG].into_iter().chain(FLAGS).chain(QUICKJS_FILES).chain(files).collect()
+}
+
+/// Makes the core module of the engine, by Zig, from the source of QuickJS.
+pub(super) fn engine() -> Result<Vec<u8>> {
     let what = "the engine of JavaScript";
-    let modules = tools::node(PACKAGE, what)?.join("node_modules");
-    let folder = tempfile::tempdir().doing(|| "cannot make a temporary folder".to_owned())?;
-    for (name, text) in [("engine-js/engine.js", ENGINE), ("sdk-js/sluice.js", SDK)] {
-        let file = folder.path().join(name);
-        file.parent()
-            .map_or(Ok(()), std::fs::create_dir_all)
-            .and_then(|()| std::fs::write(&file, text))
-            .doing(|| format!("cannot write {}", file.display()))?;
+    let python = tools::python(ZIG, what)?.join("bin/python");
+    let scratch = scratch()?;
+    let folder = scratch.path();
+    let failed = || format!("cannot fetch {QUICKJS} for {what}: pip says why, above");
+    let fetch =
+        ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", ":all:"];
+    run(Command::new(&python).args(fetch).arg(QUICKJS), folder, failed)?;
+    let archive = format!("{}.tar.gz", QUICKJS_FOLDER.split('/').next().unwrap_or_default());
+    let failed = || format!("cannot unpack {archive}: Python says why, above");
+    run(Command::new(&python).args(["-m", "tarfile", "-e"]).arg(&archive), folder, failed)?;
+    for (name, text) in FILES {
+        std::fs::write(folder.join(name), text).doing(|| format!("cannot write {name} to {}", folder.display()))?;
     }
-    componentize(&modules, contract, super::engine::WORLD, folder.path(), Path::new("engine-js/engine.js"), what)
+    let mut command = Command::new(&python);
+    command.args(["-m", "ziglang", "cc"]).args(FLAGS).args(["engine.core.wasm", "engine.c"]);
+    command.arg(format!("-isystem{QUICKJS_FOLDER}"));
+    command.args(QUICKJS_FILES.map(|file| format!("{QUICKJS_FOLDER}/{file}")));
+    run(&mut command, folder, || format!("{what} does not compile: Zig says why, above"))?;
+    std::fs::read(folder.join("engine.core.wasm")).doing(|| format!("cannot read what was made of {what}"))
 }
 
-/// Makes a component of `world` from the file `entry` in `folder`.
-fn componentize(
-    modules: &Path,
-    contract: &str,
-    world: &str,
-    folder: &Path,
-    entry: &Path,
-    what: &str,
-) -> Result<Vec<u8>> {
-    let tool = |name: &str| Command::new(modules.join(".bin").join(name));
-    let scratch = tempfile::tempdir().doing(|| "cannot make a temporary folder".to_owned())?;
-    let file = |name: &str| scratch.path().join(name);
-    std::fs::write(file("plugin.wit"), contract).doing(|| format!("cannot write to {}", scratch.path().display()))?;
-
-    let mut bundle = tool("esbuild");
-    bundle.arg(entry).args(["--bundle", "--format=esm", "--external:sluice:*", "--log-level=warning"]);
-    bundle.arg(format!("--outfile={}", file("bundle.js").display())).env("NODE_PATH", modules);
-    run(&mut bundle, folder, || format!("{what} does not compile: esbuild says why, above"))?;
-
-    let mut wrap = tool("componentize-qjs");
-    wrap.args(["--wit", "plugin.wit", "--js", "bundle.js", "--sync", "--stub-wasi", "--output", "rule.wasm"]);
-    wrap.args(["--world", world]);
-    run(&mut wrap, scratch.path(), || format!("{what} cannot be made a component: componentize-qjs says why, above"))?;
-    std::fs::read(file("rule.wasm")).doing(|| format!("cannot read what was made of {what}"))
+fn scratch() -> Result<tempfile::TempDir> {
+    tempfile::tempdir().doing(|| "cannot make a temporary folder".to_owned())
 }
 
-/// `node_modules` with the two tools: the folder's own, or one in the cache for the same package.json.
+/// `node_modules` with esbuild: the folder's own, or one in the cache for the same package.json.
 fn modules(folder: &Path) -> Result<PathBuf> {
     let own = folder.join("node_modules");
-    if own.join(".bin/componentize-qjs").exists() && own.join(".bin/esbuild").exists() {
+    if own.join(".bin/esbuild").exists() {
         return own.canonicalize().doing(|| format!("cannot find {}", own.display()));
     }
     let package = std::fs::read_to_string(folder.join("package.json")).unwrap_or_else(|_| PACKAGE.into());

@@ -9,7 +9,7 @@ use object_store::path::Path;
 
 use crate::error::{Doing, Result};
 use crate::outcome::Outcome;
-use crate::sink::files::entry_of;
+use crate::sink::files::WrittenFor;
 
 use super::account::{Account, Claim};
 use super::{Report, Table, thousands};
@@ -90,7 +90,7 @@ fn is_compacted(
     gone: &[(u64, &str, u64)],
     made: &BTreeMap<String, Option<usize>>,
 ) -> bool {
-    let is_ours = |path: &String| entry_of(path.rsplit('/').next().unwrap_or(path)).is_some();
+    let is_ours = |path: &String| WrittenFor::of(path.rsplit('/').next().unwrap_or(path)) == Some(WrittenFor::Table);
     let may_be = matches!(table.outcome, Outcome::Derived(_)) && account.unproven(table).is_none();
     let before: u64 = gone.iter().map(|(.., rows)| rows).sum();
     let after: Option<u64> = made.values().map(|rows| rows.map(|rows| rows as u64)).sum();

@@ -70,12 +70,7 @@ impl<S: BuildHasher> Index<S> {
     /// One step for a block of keys before the next step: first their buckets, then where their rows' keys are, then those
     /// keys. The cache misses of a step do not depend on each other, so that they overlap; one key after the other waits for
     /// three. Which keys go on from step to step is written without a branch, since nobody can predict who is found.
-    pub fn find_all<'k>(
-        &self,
-        keys: &impl Keys,
-        rows: usize,
-        asked: impl Fn(usize) -> Option<&'k [u8]>,
-    ) -> Vec<u32> {
+    pub fn find_all<'k>(&self, keys: &impl Keys, rows: usize, asked: impl Fn(usize) -> Option<&'k [u8]>) -> Vec<u32> {
         let mut all = vec![NONE; rows];
         let mut hashes = [0; BLOCK];
         let mut waiting = [Waiting { at: 0, bucket: 0 }; BLOCK];
