@@ -27,6 +27,11 @@ from struct import pack as _pack
 from componentize_py_types import Err as _Err
 from wit_world.imports import types as _wit
 
+try:
+    import _sluice_rows as _rows
+except ImportError:  # not there, or of another Python: the same without it, at twice the price
+    _rows = None
+
 __all__ = ["code", "col", "date", "datetime", "Decimal", "decimal", "enricher", "rule", "warn"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -104,7 +109,7 @@ def rule(name, version, check, *, codes, settings=None, **reads):
         for one in codes
     ]
     found = _Found()
-    each = _compile(plugin.targets, "check(row, settings, found)")
+    each = _compile(plugin.target, "check(row, settings, found)")
 
     class Rule:
         def configure(self, config_json):
@@ -130,7 +135,7 @@ def enricher(name, version, add, *, adds, many=False, settings=None, **reads):
 
     plugin = _Plugin(name, version, add, reads, settings)
     position = _Position()
-    each = _compile(plugin.targets, "answer(add(row, settings))", "add, answer")
+    each = _compile(plugin.target, "answer(add(row, settings))", "add, answer")
 
     class Enricher:
         def configure(self, config_json):
@@ -192,7 +197,11 @@ class _Plugin:
     def __init__(self, name, version, function, reads, settings):
         self.reads, self.make_settings, self.settings = reads, settings, None
         self.row = type("Row", (), {"__slots__": tuple(reads)})()
-        self.targets = "".join(f"row.{name}, " for name in reads) or "_, "
+        if _rows and reads:
+            self.target, self.places = "row", [_place(self.row, name) for name in reads]
+        else:
+            # a `for` over attributes sets a row's fields without running a line of Python for each of them
+            self.target = "".join(f"row.{name}, " for name in reads) or "_, "
 
     def configure(self, config_json):
         try:
@@ -209,14 +218,27 @@ class _Plugin:
         if not self.reads:
             position.ahead = iter(range(batch.rows))
             return zip(position.ahead)
+        if _rows:
+            reads = zip(batch.columns, self.reads.values(), self.places)
+            columns = tuple(_buffers(column, one.type, batch.rows, place) for column, one, place in reads)
+            position.ahead = _rows.rows(self.row, columns, batch.rows)
+            return position.ahead
         columns = [_read(column, one.type, batch.rows) for column, one in zip(batch.columns, self.reads.values())]
         position.ahead = columns[0][1]
         return zip(*[values for values, _ in columns])
 
 
-def _compile(targets, call, arguments="found, check"):
-    # a `for` over attributes sets a row's fields without running a line of Python for each of them
-    text = f"def each(rows, row, settings, {arguments}):\n    for {targets}in rows:\n        {call}\n"
+def _place(row, name):
+    """Where the object has that field: found, and not known, since its layout is the interpreter's own."""
+    mark = object()
+    setattr(row, name, mark)
+    place = _rows.place(row, mark, type(row).__basicsize__)
+    delattr(row, name)
+    return place
+
+
+def _compile(target, call, arguments="found, check"):
+    text = f"def each(rows, row, settings, {arguments}):\n    for {target} in rows:\n        {call}\n"
     scope = {}
     exec(text, scope)
     return scope["each"]
@@ -239,6 +261,19 @@ def _failed(problem, row):
 
 
 # Columns, in Arrow's layout
+
+
+# as _sluice_rows.c numbers them
+_KINDS, _OTHER = {str: 0, bytes: 1, int: 2, float: 3, bool: 4}, 5
+
+
+def _buffers(column, type, rows, place):
+    """A column as `_rows` takes it: its buffers, or its values."""
+    kind = _KINDS.get(type, _OTHER)
+    if kind == _OTHER or isinstance(column, _wit.Column_Absent):
+        return _OTHER, place, _read(column, type, rows)[0], None, None
+    parts = column.value
+    return kind, place, parts.data, parts.offsets if kind < 2 else b"", parts.validity
 
 
 def _read(column, type, rows):
