@@ -80,10 +80,10 @@ impl<S: BuildHasher> Index<S> {
             let block = rows.min(begin + BLOCK) - begin;
             let found = &mut all[begin..begin + block];
             let mut waits = 0;
-            for at in 0..block {
+            for (at, hash) in hashes[..block].iter_mut().enumerate() {
                 let Some(key) = asked(begin + at) else { continue };
-                hashes[at] = self.hasher.hash_one(key);
-                waiting[waits] = Waiting { at: at as u32, bucket: self.home(hashes[at]) as u32 };
+                *hash = self.hasher.hash_one(key);
+                waiting[waits] = Waiting { at: at as u32, bucket: self.home(*hash) as u32 };
                 waits += 1;
             }
             while waits > 0 {
@@ -225,16 +225,16 @@ mod tests {
     fn check(texts: Vec<String>, hasher: impl BuildHasher) {
         let texts = Texts(texts);
         let rows = texts.0.len();
-        let there = |row: usize| row % 3 != 0;
+        let there = |row: usize| !row.is_multiple_of(3);
         let mut index = Index::with_capacity(rows, hasher);
         for row in (0..rows).filter(|row| there(*row)) {
             assert_eq!(index.insert(&texts, row as u32), None);
             assert_eq!(index.insert(&texts, row as u32), Some(row as u32), "a second time it is there");
         }
-        let asked = |row: usize| (row % 5 != 0).then(|| texts.key(row as u32));
+        let asked = |row: usize| (!row.is_multiple_of(5)).then(|| texts.key(row as u32));
         let found = index.find_all(&texts, rows, asked);
         let expected: Vec<_> =
-            (0..rows).map(|row| if there(row) && row % 5 != 0 { row as u32 } else { NONE }).collect();
+            (0..rows).map(|row| if there(row) && !row.is_multiple_of(5) { row as u32 } else { NONE }).collect();
         assert_eq!(found, expected);
     }
 
