@@ -1,10 +1,11 @@
 //! 2,000 small commits by the binary: time per commit and memory, block by block.
 //!
-//! `cargo bench --bench commits`; `SLUICE_COMMITS=400` for fewer. Each file is one entry: batches end with their file, and
-//! `commit.rows = 1` makes an entry of every batch. Nothing is compared with a limit here: the last lines say how much
-//! more the last block took than the first, and what share of that is noise is for the reader to judge. The second arm
-//! puts small files together meanwhile.
+//! `cargo bench --bench commits`; `SLUICE_COMMITS=400` for fewer. One stream, whose next records come when the entry of the
+//! last ones has landed: a file for each entry would leave the ledger a position more with each. Nothing is compared with a
+//! limit here: the last lines say how much more the last block took than the first, and what share of that is noise is for
+//! the reader to judge. The second arm puts small files together meanwhile.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -15,15 +16,15 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// Commits that are looked at together.
 const BLOCK: usize = 200;
 
-/// Records of each commit.
+/// Records of each commit, as the pipeline says it.
 const RECORDS: usize = 50;
 
 const PIPELINE: &str = r#"name   = "visits"
 state  = "lake/_sluice/visits"
-commit = { rows = 1 }
+commit = { rows = 50 }
 
 [source]
-files = ["in/*.ndjson"]
+stdin = true
 
 [schema]
 file       = "visits.sql"
@@ -66,28 +67,34 @@ fn measure(commits: usize, upkeep: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     prepare(folder.path(), commits, upkeep)?;
     let mut run = Command::new(env!("CARGO_BIN_EXE_sluice"))
-        .args(["run", "--until-end", "--json"])
+        .args(["run", "--json"])
         .current_dir(folder.path())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
     let began = Instant::now();
-    let blocks = watch(&mut run)?;
+    let blocks = watch(&mut run, BufReader::new(File::open(folder.path().join("all.ndjson"))?))?;
     let status = run.wait()?;
     if !status.success() {
         return Err(format!("sluice run ended with {status}").into());
     }
-    println!("{:>12}  {:>10}  {:>10}  {:>14}", "commits", "median ms", "p95 ms", "RssAnon MiB");
+    println!("{:>12}  {:>10}  {:>10}  {:>16}", "commits", "median ms", "p95 ms", "RssAnon MiB");
     for (n, block) in blocks.iter().enumerate() {
         let name = format!("{}-{}", n * BLOCK + 1, n * BLOCK + block.times.len());
         let (median, p95) = (block.at(50), block.at(95));
-        println!("{name:>12}  {:>10.1}  {:>10.1}  {:>14.0}", ms(median), ms(p95), block.memory as f64 / 1024.0);
+        let memory = format!("{} to {}", block.least >> 10, block.most >> 10);
+        println!("{name:>12}  {:>10.1}  {:>10.1}  {memory:>16}", ms(median), ms(p95));
     }
     let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(()) };
     let (early, late) = (ms(first.at(50)), ms(last.at(50)));
     let per_thousand = (late - early) / (commits - BLOCK).max(1) as f64 * 1000.0;
     println!("{commits} commits in {:.1} s", began.elapsed().as_secs_f64());
     println!("time    last block / first block {:.2}, {per_thousand:+.1} ms per thousand commits", late / early);
-    println!("memory  last block / first block {:.2}", last.memory as f64 / first.memory as f64);
+    // at first a process still finds out how much room it needs
+    if let Some(settled) = blocks.get(blocks.len() / 4) {
+        let grown = last.most as f64 / settled.most as f64;
+        println!("memory  most in the last block / most in the one after a quarter {grown:.2}");
+    }
     for sink in ["valid", "error", "dlq"] {
         let shown = Command::new(env!("CARGO_BIN_EXE_sluice"))
             .args(["inspect", "table", sink, "--json"])
@@ -111,16 +118,6 @@ fn prepare(folder: &Path, commits: usize, upkeep: &str) -> Result<()> {
     if !made.success() {
         return Err("sluice generate failed".into());
     }
-    std::fs::create_dir(folder.join("in"))?;
-    let mut lines = BufReader::new(std::fs::File::open(folder.join("all.ndjson"))?);
-    let mut text = Vec::new();
-    for n in 0..commits {
-        text.clear();
-        for _ in 0..RECORDS {
-            lines.read_until(b'\n', &mut text)?;
-        }
-        std::fs::File::create(folder.join(format!("in/{n:06}.ndjson")))?.write_all(&text)?;
-    }
     std::fs::write(folder.join("sluice.toml"), format!("{PIPELINE}{upkeep}"))?;
     std::fs::write(folder.join("visits.sql"), SCHEMA)?;
     Ok(())
@@ -130,8 +127,9 @@ fn prepare(folder: &Path, commits: usize, upkeep: &str) -> Result<()> {
 struct Block {
     /// from one commit to the next
     times: Vec<Duration>,
-    /// highest of all samples, KiB
-    memory: u64,
+    /// lowest and highest of all samples, KiB
+    least: u64,
+    most: u64,
 }
 
 impl Block {
@@ -142,8 +140,21 @@ impl Block {
     }
 }
 
-fn watch(run: &mut Child) -> Result<Vec<Block>> {
+fn watch(run: &mut Child, mut records: impl BufRead) -> Result<Vec<Block>> {
     let lines = BufReader::new(run.stdout.take().ok_or("standard output is piped")?).lines();
+    let mut to = run.stdin.take();
+    let mut feed = || -> Result<()> {
+        let mut text = Vec::new();
+        for _ in 0..RECORDS {
+            records.read_until(b'\n', &mut text)?;
+        }
+        match &mut to {
+            Some(open) if !text.is_empty() => open.write_all(&text)?,
+            Some(_) | None => to = None, // that was all: the run ends
+        }
+        Ok(())
+    };
+    feed()?;
     let mut blocks: Vec<Block> = Vec::new();
     let mut last = None;
     for line in lines {
@@ -153,14 +164,16 @@ fn watch(run: &mut Child) -> Result<Vec<Block>> {
         let now = Instant::now();
         if let Some(before) = last.replace(now) {
             if blocks.last().is_none_or(|block| block.times.len() == BLOCK) {
-                blocks.push(Block::default());
+                blocks.push(Block { least: u64::MAX, ..Block::default() });
             }
             let Some(block) = blocks.last_mut() else { continue };
             block.times.push(now - before);
             if block.times.len().is_multiple_of(10) {
-                block.memory = block.memory.max(anonymous(run.id())?);
+                let memory = anonymous(run.id())?;
+                (block.least, block.most) = (block.least.min(memory), block.most.max(memory));
             }
         }
+        feed()?;
     }
     Ok(blocks)
 }
