@@ -6,9 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use crate::broker;
 use crate::peer;
 use crate::project::Project;
+use crate::scripts;
 
 /// A folder made by `sluice new`, within a folder of its own.
 struct Plugin {
@@ -291,6 +294,86 @@ fn what_go_asks_of_wasi_is_stood_in_for() {
     plugin.project.write("restless/cases/restless.ndjson", line);
     let failed = plugin.shell("sluice --log info test 2>&1 || true");
     assert!(failed.contains("rule.go:19: no such page (row 0 of the call)"), "{failed}");
+}
+
+/// A rule that says of each row what it reads.
+const ECHO_GO: &str = r#"package main
+
+import (
+	"strconv"
+
+	"sluice"
+)
+
+type Row struct {
+	N    *int64  `row:"n"`
+	Note *string `row:"note"`
+}
+
+var seen = sluice.Error("seen", "what a row holds")
+
+func echo(row Row, _ *sluice.None, found *sluice.Found) {
+	note := "null"
+	if row.Note != nil {
+		note = "'" + *row.Note + "'"
+	}
+	found.PushDetail(seen, strconv.FormatInt(*row.N, 10)+note)
+}
+
+func init() { sluice.Rule("echo", "1.0.0", echo, seen) }
+
+func main() {}
+"#;
+
+/// The same, which objects too where its rows are not those made in C.
+const ECHO_PYTHON: &str = r#"import sluice
+from sluice import code, col, rule
+
+SEEN = code("seen", "what a row holds")
+
+
+def echo(row, settings, found):
+    found(SEEN, f"{row.n}" + ("null" if row.note is None else f"'{row.note}'"))
+    if sluice._rows is None:
+        found(SEEN, "rows in Python")
+
+
+Rule = rule("echo", "1.0.0", echo, codes=[SEEN], n=col("n", int), note=col("note", str))
+"#;
+
+/// Texts of all lengths, some many times and some once, some null, some of more bytes than characters.
+fn notes() -> impl Iterator<Item = Option<String>> {
+    (0..6_001_usize).map(|n| match (n % 11, n / 1_500 % 2) {
+        (0, _) => None,
+        (1, _) => Some(String::new()),
+        (2, _) => Some("ü€".repeat(n % 9)),
+        (_, 0) => Some("abcdefghijklmnopqrstuvwxyz0123456789"[..n * 7 % 37].to_owned()),
+        (_, _) => Some(format!("{n} of many")),
+    })
+}
+
+#[test]
+fn a_row_is_read_as_it_is() {
+    let rows: Vec<_> = notes().enumerate().map(|(n, note)| json!({ "n": n, "note": note })).collect();
+    let section = |name: &str, code: &str| format!("[rule.{name}]\n{code}\n");
+    let sections = section("go", "wasm = \"echo-go.wasm\"")
+        + &section("python", "wasm = \"echo-python.wasm\"")
+        + &section("script", "python = \"rule.py\"");
+    let project = scripts::pipeline(&sections, &rows);
+    for (language, file, text) in [("go", "rule.go", ECHO_GO), ("python", "rule.py", ECHO_PYTHON)] {
+        let name = format!("echo-{language}");
+        project.sluice(&["new", "rule", &name, "--lang", language]).expect(0);
+        project.write(&format!("{name}/{file}"), text);
+        project.sluice(&["build", &name, "-o", &format!("{name}.wasm")]).expect(0);
+    }
+    project.write("rule.py", ECHO_PYTHON);
+    scripts::sluice(&project, &["run", "--until-end"]).expect(0);
+    let sql = "SELECT count(*) AS rows, count(*) FILTER (WHERE array_length(_findings) = 3 \
+               AND _findings[1]['detail'] = said AND _findings[2]['detail'] = said AND _findings[3]['detail'] = said) AS good \
+               FROM (SELECT _findings, concat(n, CASE WHEN note IS NULL THEN 'null' ELSE concat('''', note, '''') END) AS said \
+               FROM error)";
+    let counted = &peer::sql(sql, &project.tables())[0];
+    assert_eq!(*counted, json!({ "rows": rows.len(), "good": rows.len() }));
 }
 
 #[test]

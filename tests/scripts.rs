@@ -26,7 +26,7 @@ fn data() -> &'static Path {
 }
 
 /// The command, with Python's engine.
-fn sluice(project: &Project, arguments: &[&str]) -> Ran {
+pub fn sluice(project: &Project, arguments: &[&str]) -> Ran {
     project.sluice_with(("XDG_DATA_HOME", data().to_str().expect("it is UTF-8")), arguments)
 }
 
@@ -35,7 +35,7 @@ fn plugins() -> PathBuf {
 }
 
 /// A pipeline over rows of `n` and `note`; `sections` say what judges.
-fn pipeline(sections: &str, rows: &[serde_json::Value]) -> Project {
+pub fn pipeline(sections: &str, rows: &[serde_json::Value]) -> Project {
     let toml = format!(
         r#"name  = "t"
 state = "lake/_sluice/t"

@@ -49,8 +49,15 @@ enum { VARARGS = 1, NOARGS = 4 };
 // In the order in which the SDK numbers them.
 typedef enum { TEXT, BYTES, INT, FLOAT, BOOL, OTHER } Kind;
 
+// A text of this call that was made before, and where its bytes are.
+typedef struct { const char *at; Py_ssize_t size; unsigned tail; Object *made; } Known;
+
+enum { WORD = 4, KNOWN_BITS = 6, KNOWN = 1 << KNOWN_BITS, LONGEST = 32, TRIES = 128 };
+
 typedef struct {
   Kind kind;
+  int tries;                      // texts that may still be new, until they are no longer looked up
+  Known *known;                   // KNOWN of them, or NULL
   size_t at;                      // where the field is in the row's object
   Object *source;                 // the column's tuple, which holds the buffers; or the iterator over other values
   const char *data;
@@ -69,7 +76,41 @@ static Type *rows_type;
 
 static int bit(const unsigned char *bits, Py_ssize_t row) { return bits[row >> 3] >> (row & 7) & 1; }
 
-static Object *value(const Column *column, Py_ssize_t row) {
+static unsigned word(const char *at) {
+  unsigned read;
+  __builtin_memcpy(&read, at, sizeof read);
+  return read;
+}
+
+// The last word; of less than one, all bytes.
+static unsigned tail(const unsigned char *at, Py_ssize_t size) {
+  if (size >= WORD) return word((const char *)at + size - WORD);
+  return at[0] | at[size / 2] << 8 | at[size - 1] << 16;
+}
+
+// Many columns of text have few values: finding one costs a tenth of making it.
+static Object *text(Column *column, const char *at, Py_ssize_t size) {
+  if (!column->tries || size < 1 || size > LONGEST) return PyUnicode_FromStringAndSize(at, size);
+  const unsigned end = tail((const unsigned char *)at, size), mixer = 0x9e3779b1;
+  unsigned hash = (end ^ size) * mixer;
+  for (Py_ssize_t i = 0; i + WORD < size; i += WORD) hash = (hash ^ word(at + i)) * mixer;
+  Known *known = &column->known[hash >> (32 - KNOWN_BITS)];
+  int same = known->size == size && known->tail == end;
+  for (Py_ssize_t i = 0; same && i + WORD < size; i += WORD) same = word(known->at + i) == word(at + i);
+  if (same) {
+    column->tries += column->tries < TRIES;
+  } else {
+    Object *made = PyUnicode_FromStringAndSize(at, size);
+    if (!made) return 0;
+    Py_DecRef(known->made);  // NULL at first
+    *known = (Known){at, size, end, made};
+    column->tries--;
+  }
+  Py_IncRef(known->made);
+  return known->made;
+}
+
+static Object *value(Column *column, Py_ssize_t row) {
   if (column->validity && !bit(column->validity, row)) {
     Py_IncRef(&_Py_NoneStruct);
     return &_Py_NoneStruct;
@@ -77,7 +118,7 @@ static Object *value(const Column *column, Py_ssize_t row) {
   const char *data = column->data;
   const int *offsets = column->offsets;
   switch (column->kind) {
-    case TEXT: return PyUnicode_FromStringAndSize(data + offsets[row], offsets[row + 1] - offsets[row]);
+    case TEXT: return text(column, data + offsets[row], offsets[row + 1] - offsets[row]);
     case BYTES: return PyBytes_FromStringAndSize(data + offsets[row], offsets[row + 1] - offsets[row]);
     case INT: return PyLong_FromLongLong(((const long long *)data)[row]);
     case FLOAT: return PyFloat_FromDouble(((const double *)data)[row]);
@@ -93,7 +134,7 @@ static Object *next(Rows *self) {
   Py_ssize_t row = self->next;
   if (row >= self->rows) return 0;
   self->next = row + 1;
-  for (const Column *column = self->columns, *end = column + self->width; column < end; column++) {
+  for (Column *column = self->columns, *end = column + self->width; column < end; column++) {
     Object *made = value(column, row);
     if (!made) return 0;
     Object **field = (Object **)((char *)self->row + column->at), *before = *field;
@@ -116,7 +157,11 @@ static Object *same(Object *self) {
 
 static void dealloc(Rows *self) {
   Object *type = (Object *)self->head.type;
-  for (Py_ssize_t i = 0; i < self->width; i++) Py_DecRef(self->columns[i].source);
+  for (Column *column = self->columns, *end = column + self->width; column < end; column++) {
+    for (int i = 0; column->known && i < KNOWN; i++) Py_DecRef(column->known[i].made);
+    PyMem_Free(column->known);
+    Py_DecRef(column->source);
+  }
   PyMem_Free(self->columns);
   Py_DecRef(self->row);
   PyObject_Free(self);
@@ -146,6 +191,7 @@ static int begin(Column *to, Object *from, Py_ssize_t rows) {
     for (Py_ssize_t row = 0; fits && row < rows; row++) fits = to->offsets[row] <= to->offsets[row + 1];
   }
   if (!fits) PyErr_SetString(PyExc_ValueError, "a column's buffers are shorter than the call has rows");
+  if (fits && kind == TEXT && (to->known = PyMem_Calloc(KNOWN, sizeof(Known)))) to->tries = TRIES;
   return fits;
 }
 

@@ -73,7 +73,7 @@ func realloc(old, oldBytes, align, size uint32) uint32 {
 	}
 	to := &passed[used]
 	used++
-	if to.size < size {
+	if to.size <= size {
 		*to = newRoom(size)
 	}
 	if old != 0 {
@@ -82,8 +82,8 @@ func realloc(old, oldBytes, align, size uint32) uint32 {
 	return address(to.at)
 }
 
-// newRoom makes it somewhat larger, for the next call. A builder's is not cleared, which the host writes to; whole words: then the
-// allocator aligns them, too.
+// newRoom makes it somewhat larger, for the next call: what begins where the host's bytes end is in it, too. A builder's is not
+// cleared, which the host writes to; whole words: then the allocator aligns them, too, and bits are read as words.
 func newRoom(size uint32) room {
 	size = (size + size/4 + 7) &^ 7
 	var builder strings.Builder

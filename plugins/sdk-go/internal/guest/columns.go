@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/big"
+	mathbits "math/bits"
 	"reflect"
 	"strconv"
 	"strings"
@@ -262,7 +263,12 @@ func (v *View) Open(batch Batch) error {
 	return nil
 }
 
-func start(of []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(of)) }
+func start(of []byte) unsafe.Pointer {
+	if len(of) == 0 {
+		return unsafe.Pointer(&nothing) // the host passes no address for it
+	}
+	return unsafe.Pointer(unsafe.SliceData(of))
+}
 
 // Fill sets the fields of count rows, of which the first is the row `from` of the batch: a multiple of Block.
 func (v *View) Fill(from, count uintptr) {
@@ -294,38 +300,38 @@ func (v *View) Fill(from, count uintptr) {
 			leadAll(fields, v.size, first, stride)
 			c.first, c.stride, c.present = first, stride, everywhere
 		}
-		validity := unsafe.Pointer(&everywhere)
+		validity := &everywhere
 		if c.validity != nil && !c.isAbsent {
-			validity = unsafe.Add(c.validity, from/8)
+			validity = (*bits)(unsafe.Add(c.validity, from/8))
 		}
-		lead(fields, v.size, first, stride, &c.present, validity, (count+7)/8)
+		lead(fields, v.size, first, stride, &c.present, validity, (count+63)/64)
 	}
 }
 
 // bits says for each row of a block whether a value is present.
-type bits [Block / 8]byte
+type bits [Block / 64]uint64
 
 // Where no value is null.
 var everywhere = func() (all bits) {
 	for i := range all {
-		all[i] = 0xff
+		all[i] = ^uint64(0)
 	}
 	return all
 }()
 
 // lead sets the same field of some rows to where its value is, or to nil, where it is not that already: mostly it is. As with a
-// header, a pointer is written as a number.
+// header, a pointer is written as a number. The bits behind the last row mean nothing, and the host's buffers have room for
+// whole words.
 //
 //go:noinline
-func lead(field unsafe.Pointer, size, value, stride uintptr, present *bits, validity unsafe.Pointer, bytes uintptr) {
-	for at := uintptr(0); at < bytes; at++ {
-		now := *(*byte)(unsafe.Add(validity, at))
-		if present[at] == now {
-			continue
-		}
+func lead(field unsafe.Pointer, size, value, stride uintptr, present *bits, validity *bits, words uintptr) {
+	for at := uintptr(0); at < words; at++ {
+		now := validity[at]
+		changed := present[at] ^ now
 		present[at] = now
-		for bit := uintptr(0); bit < 8; bit++ {
-			row := 8*at + bit
+		for ; changed != 0; changed &= changed - 1 {
+			bit := uintptr(mathbits.TrailingZeros64(changed))
+			row := 64*at + bit
 			*(*uintptr)(unsafe.Add(field, row*size)) = (value + row*stride) & -uintptr(now>>bit&1)
 		}
 	}
@@ -339,19 +345,21 @@ func leadAll(field unsafe.Pointer, size, value, stride uintptr) {
 	}
 }
 
-// pieces are the pieces of data that end there, end to end. An empty one has no address: it might be that of another block.
+// pieces are the pieces of data that end there, end to end. Also the address of an empty one is within the host's buffer, which
+// has room to spare.
 //
 //go:noinline
 func pieces(to, ends unsafe.Pointer, data, count uintptr) {
 	begin := uintptr(*(*uint32)(ends))
 	i := uintptr(0)
-	for ; i+4 <= count; i += 4 { // to go round is as dear as what is done
-		next := unsafe.Add(ends, 4*i)
-		a, b := uintptr(*(*uint32)(unsafe.Add(next, 4))), uintptr(*(*uint32)(unsafe.Add(next, 8)))
-		c, d := uintptr(*(*uint32)(unsafe.Add(next, 12))), uintptr(*(*uint32)(unsafe.Add(next, 16)))
-		four := (*[4]header)(unsafe.Add(to, i*unsafe.Sizeof(header{})))
-		four[0], four[1], four[2], four[3] = piece(data, begin, a), piece(data, a, b), piece(data, b, c), piece(data, c, d)
-		begin = d
+	for ; i+8 <= count; i += 8 { // to go round is as dear as what is done
+		next := (*[9]uint32)(unsafe.Add(ends, 4*i))
+		a, b, c, d := uintptr(next[1]), uintptr(next[2]), uintptr(next[3]), uintptr(next[4])
+		e, f, g, h := uintptr(next[5]), uintptr(next[6]), uintptr(next[7]), uintptr(next[8])
+		eight := (*[8]header)(unsafe.Add(to, i*unsafe.Sizeof(header{})))
+		eight[0], eight[1], eight[2], eight[3] = piece(data, begin, a), piece(data, a, b), piece(data, b, c), piece(data, c, d)
+		eight[4], eight[5], eight[6], eight[7] = piece(data, d, e), piece(data, e, f), piece(data, f, g), piece(data, g, h)
+		begin = h
 	}
 	for ; i < count; i++ {
 		end := uintptr(*(*uint32)(unsafe.Add(ends, 4*i+4)))
@@ -360,10 +368,7 @@ func pieces(to, ends unsafe.Pointer, data, count uintptr) {
 	}
 }
 
-// piece has no branch: its address is all of it, or where begin is end nothing.
-func piece(data, begin, end uintptr) header {
-	return header{(data + begin) & uintptr(int(begin-end)>>63), end - begin}
-}
+func piece(data, begin, end uintptr) header { return header{data + begin, end - begin} }
 
 // nothing is where an empty slice of bytes begins, which is not nil.
 var nothing [1]byte
