@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 use sluice_host::source::kafka::produce::Producer;
@@ -10,6 +11,10 @@ use sluice_host::source::kafka::produce::Producer;
 use super::{counted, pipeline, reasons, reconciled};
 use crate::broker;
 use crate::project::{Project, VISITS_SQL};
+use crate::reload::Running;
+
+/// Records of a batch, as sources make them.
+const BATCH: usize = 8192;
 
 /// A visit, so many minutes ago.
 fn visit(id: &str, ago: i64) -> (String, i64) {
@@ -61,5 +66,23 @@ fn a_silent_partition_holds_nothing_back_for_ever_and_what_comes_after_the_decis
     project.sluice(&["run", "--until-end", "--close-windows"]).expect(0);
     assert_eq!(counted(&project), [4, 1, 0, 4]);
     assert_eq!(reasons(&project), BTreeMap::from([("late".to_owned(), 1)]));
+    reconciled(&project);
+}
+
+#[test]
+fn an_entry_that_is_open_for_long_holds_back_no_window_that_it_has_no_rows_of() {
+    let audit = "window = \"10m\"\nlateness = \"1m\"";
+    let toml = pipeline("stdin = true", audit) + "\n[commit]\nrows = 1000\nevery = \"1h\"\n";
+    let project = Project::new(&[("sluice.toml", &toml), ("visits.sql", VISITS_SQL)]);
+    let mut running = Running::of(&project);
+    // three batches that are an entry each, and a small one: its entry is open when the last of those closes the window
+    let rows =
+        |n: usize, minute| (0..n).map(|i| super::visit(&format!("{minute}-{i}"), minute, "u")).collect::<String>();
+    running.put(&[rows(2 * BATCH, 0), rows(BATCH, 15), rows(50, 16)].concat());
+    running.until("publish  valid 16,384");
+    running.end();
+    assert_eq!(counted(&project)[..3], [2 * BATCH as u64, 0, 0]);
+    project.sluice(&["run", "--until-end", "--close-windows"]).expect(0);
+    assert_eq!(counted(&project)[..3], [3 * BATCH as u64 + 50, 0, 0]);
     reconciled(&project);
 }

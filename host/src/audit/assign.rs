@@ -47,6 +47,16 @@ impl Closed {
         }
     }
 
+    /// When the earliest window of time ends whose rows are staged.
+    pub fn earliest(&self, windows: &Windows) -> Option<i64> {
+        let open = windows.extents.iter().filter(|window| !self.has(window));
+        let ends = open.filter_map(|window| match window {
+            Extent::Time { to, .. } => Some(*to),
+            Extent::Rows { .. } | Extent::File { .. } => None,
+        });
+        ends.min()
+    }
+
     fn has(&self, window: &Extent) -> bool {
         match window {
             Extent::Time { to, .. } => self.until.is_some_and(|until| *to <= until),

@@ -137,9 +137,9 @@ impl Watch {
         }
         let closing = &self.closing;
         let ready = |due: &Due| match due.window {
-            // what is under way may still stage rows for it, and would have to be judged again
+            // what is under way has rows for it, and would have to be judged again
             Extent::Time { to, .. } => {
-                closing.iter().find(|(until, _)| *until >= to).is_some_and(|(_, entry)| underway.is_settled(*entry))
+                closing.iter().find(|(until, _)| *until >= to).is_some_and(|(_, entry)| underway.is_clear(*entry, to))
             }
             Extent::Rows { .. } | Extent::File { .. } => true,
         };

@@ -1,8 +1,8 @@
 //! The pipeline as its source sees it: a bounded queue of batches, and the ledger's word on positions.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
@@ -64,7 +64,7 @@ pub(super) struct Shared {
     /// somebody in this process changed what the ledger or the state folder says
     pub poked: AtomicBool,
     /// windows that are decided, or about to be: rows that come for them are late
-    closed: Mutex<Arc<Closed>>,
+    closed: RwLock<Closed>,
     /// windows of time up to here are about to be decided by this process
     closing: Mutex<Option<i64>>,
     /// where partitions end for good, as far as the source has told
@@ -109,17 +109,40 @@ impl Bell {
 pub(super) struct Entries {
     opened: AtomicU64,
     settled: AtomicU64,
+    /// what those that are under way have staged
+    staged: Mutex<VecDeque<(u64, Arc<Staged>)>>,
+}
+
+/// For which windows of time an entry that is under way has rows: the end of the earliest, microseconds since the epoch.
+pub(super) struct Staged(AtomicI64);
+
+impl Staged {
+    /// Rows were staged for a window that ends then, and for none before it.
+    pub fn note(&self, end: i64) {
+        self.0.fetch_min(end, Ordering::SeqCst);
+    }
 }
 
 impl Entries {
-    /// The number of an entry that is opened now.
-    pub fn open(&self) -> u64 {
-        self.opened.fetch_add(1, Ordering::SeqCst) + 1
+    /// The number of an entry that is opened now, and where it says what it stages.
+    pub fn open(&self) -> (u64, Arc<Staged>) {
+        let mut staged = lock(&self.staged);
+        let number = self.opened.fetch_add(1, Ordering::SeqCst) + 1;
+        let nothing = Arc::new(Staged(AtomicI64::new(i64::MAX)));
+        staged.push_back((number, nothing.clone()));
+        (number, nothing)
     }
 
     /// An entry is in the ledger, or dropped, and with it all before it.
     pub fn settle(&self, number: u64) {
         self.settled.fetch_max(number, Ordering::SeqCst);
+        lock(&self.staged).retain(|(under_way, _)| *under_way > number);
+    }
+
+    /// Whether no entry that is under way, of those up to this one, has rows for windows that end up to then.
+    pub fn is_clear(&self, number: u64, end: i64) -> bool {
+        let staged = lock(&self.staged);
+        staged.iter().take_while(|(under_way, _)| *under_way <= number).all(|(_, it)| it.0.load(Ordering::SeqCst) > end)
     }
 
     /// The last entry that was opened.
@@ -159,7 +182,7 @@ impl Shared {
             references: Mutex::default(),
             sample: Mutex::default(),
             poked: AtomicBool::new(false),
-            closed: Mutex::default(),
+            closed: RwLock::default(),
             closing: Mutex::default(),
             ends: Mutex::default(),
             entries: Entries::default(),
@@ -210,15 +233,16 @@ impl Shared {
         lock(&self.topic_ids).get(partition).cloned()
     }
 
-    /// Windows for which rows come late from here on.
-    pub fn closed(&self) -> Arc<Closed> {
-        lock(&self.closed).clone()
+    /// Gives rows their windows, by those for which rows come late. Whoever closes another one waits for it, and finds in
+    /// `entries` what was staged before.
+    pub fn assign<T>(&self, windows: impl FnOnce(&Closed) -> T) -> T {
+        windows(&self.closed.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Hears from the ledger which windows are decided.
     pub fn hear_closed(&self, fold: &Fold) {
         let closed = Closed::of(fold, *lock(&self.closing));
-        *lock(&self.closed) = Arc::new(closed);
+        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = closed;
     }
 
     /// Windows of time that end up to here are about to be decided; what comes for them from now on is late.
@@ -367,5 +391,28 @@ impl Intake for Gate {
     fn stopping(&self) -> bool {
         self.shared.metrics.health.source_seen();
         self.shared.stop.is_asked()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_waits_for_the_entries_that_have_rows_of_it() {
+        let entries = Entries::default();
+        let (first, staged) = entries.open();
+        let (second, none) = entries.open();
+        assert!(entries.is_clear(second, 20));
+        staged.note(30);
+        staged.note(20);
+        assert_eq!([10, 19, 20, 40].map(|end| entries.is_clear(first, end)), [true, true, false, false]);
+        assert!(!entries.is_clear(second, 20), "an earlier entry has some");
+        none.note(15);
+        assert!(entries.is_clear(first, 15), "only a later entry has some");
+        entries.settle(first);
+        assert!(entries.is_clear(first, 40) && !entries.is_clear(second, 15) && !entries.is_settled(second));
+        entries.settle(second);
+        assert!(entries.is_clear(second, i64::MAX - 1));
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
 use super::Follow;
-use super::intake::{Shared, lock};
+use super::intake::{Shared, Staged, lock};
 use super::shape::Shaper;
 use crate::chain::Chain;
 use crate::crash;
@@ -37,6 +37,8 @@ pub(super) struct Opening {
     pub pinned: Pinned,
     /// judges its batches, too
     pub shadow: Option<Arc<Shadow>>,
+    /// which windows they have rows for
+    pub staged: Arc<Staged>,
 }
 
 impl Judging {

@@ -220,20 +220,19 @@ impl Loop<'_> {
                 }
             },
         };
-        let open = self.open.get_or_insert_with(|| Open {
-            opening: Arc::new(Opening {
-                id: Uuid::now_v7(),
-                judging: self.judging.clone(),
-                pinned,
-                shadow: self.shared.beside(),
-            }),
-            number: self.shared.entries.open(),
-            since: Instant::now(),
-            records: 0,
-            bytes: 0,
-            pending: 0,
-            discard: false,
-            ranges: BTreeMap::new(),
+        let open = self.open.get_or_insert_with(|| {
+            let (number, staged) = self.shared.entries.open();
+            let (judging, shadow) = (self.judging.clone(), self.shared.beside());
+            Open {
+                opening: Arc::new(Opening { id: Uuid::now_v7(), judging, pinned, shadow, staged }),
+                number,
+                since: Instant::now(),
+                records: 0,
+                bytes: 0,
+                pending: 0,
+                discard: false,
+                ranges: BTreeMap::new(),
+            }
         });
         // a partition that was lost and came back goes on elsewhere, and its word may come after its batch
         if let Some(range) =

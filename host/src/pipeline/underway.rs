@@ -46,6 +46,11 @@ impl Underway {
         self.shared.hear_closed(fold);
     }
 
+    /// Whether no entry that is under way, of those up to this one, has rows for windows of time that end up to then.
+    pub fn is_clear(&self, entry: u64, end: i64) -> bool {
+        self.shared.entries.is_clear(entry, end)
+    }
+
     /// Whether nothing of an entry, or of one before it, is under way.
     pub fn is_settled(&self, entry: u64) -> bool {
         self.shared.entries.is_settled(entry)

@@ -124,8 +124,6 @@ impl Worker {
             beside.pin(&opening.judging.chain.parts.references, &opening.pinned);
         }
         let again = self.beside.as_mut().is_some_and(Beside::takes).then(|| raw.clone());
-        // once for the batch: what is decided meanwhile is found out when the entry is appended
-        let closed = self.shared.closed();
         let (mut waiting, mut kept, mut judging) = (Waiting::from(raw), Vec::new(), Duration::ZERO);
         loop {
             let begun = Instant::now();
@@ -135,7 +133,13 @@ impl Worker {
             kept.extend(again.is_some().then(|| judged.clone()));
             let begun = Instant::now();
             let (now, shared) = (chrono::Utc::now().timestamp_micros(), &self.shared);
-            let latest = self.assigner.assign(&mut judged, &closed, now, |partition| shared.topic_id(partition));
+            // what is decided meanwhile, here or elsewhere, is found out when the entry is appended
+            let latest = shared.assign(|closed| {
+                let latest = self.assigner.assign(&mut judged, closed, now, |partition| shared.topic_id(partition));
+                let earliest = judged.windows.as_ref().and_then(|windows| closed.earliest(windows));
+                earliest.into_iter().for_each(|end| opening.staged.note(end));
+                latest
+            });
             self.written.tell(latest);
             self.write(opening.id, &judged)?;
             self.note(&judged);
