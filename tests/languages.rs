@@ -306,18 +306,30 @@ import (
 )
 
 type Row struct {
-	N    *int64  `row:"n"`
-	Note *string `row:"note"`
+	N     *int64  `row:"n"`
+	Note  *string `row:"note"`
+	Blank *string `row:"blank"`
+	None  *string `row:"none"`
+	Flag  *bool   `row:"flag"`
+	Gone  *string `row:"gone,optional"`
 }
 
 var seen = sluice.Error("seen", "what a row holds")
 
-func echo(row Row, _ *sluice.None, found *sluice.Found) {
-	note := "null"
-	if row.Note != nil {
-		note = "'" + *row.Note + "'"
+func quoted(text *string) string {
+	if text == nil {
+		return "null"
 	}
-	found.PushDetail(seen, strconv.FormatInt(*row.N, 10)+note)
+	return "'" + *text + "'"
+}
+
+func echo(row Row, _ *sluice.None, found *sluice.Found) {
+	flag := "null"
+	if row.Flag != nil {
+		flag = strconv.FormatBool(*row.Flag)
+	}
+	said := strconv.FormatInt(*row.N, 10) + quoted(row.Note) + quoted(row.Blank) + quoted(row.None) + flag
+	found.PushDetail(seen, said+quoted(row.Gone))
 }
 
 func init() { sluice.Rule("echo", "1.0.0", echo, seen) }
@@ -332,13 +344,19 @@ from sluice import code, col, rule
 SEEN = code("seen", "what a row holds")
 
 
+def quoted(text):
+    return "null" if text is None else f"'{text}'"
+
+
 def echo(row, settings, found):
-    found(SEEN, f"{row.n}" + ("null" if row.note is None else f"'{row.note}'"))
+    flag = "null" if row.flag is None else str(row.flag).lower()
+    found(SEEN, f"{row.n}{quoted(row.note)}{quoted(row.blank)}{quoted(row.none)}{flag}{quoted(row.gone)}")
     if sluice._rows is None:
         found(SEEN, "rows in Python")
 
 
-Rule = rule("echo", "1.0.0", echo, codes=[SEEN], n=col("n", int), note=col("note", str))
+TEXTS = {name: col(name, str) for name in ("note", "blank", "none")}
+Rule = rule("echo", "1.0.0", echo, codes=[SEEN], n=col("n", int), flag=col("flag", bool), gone=col("gone", str, False), **TEXTS)
 "#;
 
 /// Texts of all lengths, some many times and some once, some null, some of more bytes than characters.
@@ -354,12 +372,15 @@ fn notes() -> impl Iterator<Item = Option<String>> {
 
 #[test]
 fn a_row_is_read_as_it_is() {
-    let rows: Vec<_> = notes().enumerate().map(|(n, note)| json!({ "n": n, "note": note })).collect();
+    let flag = |n| [None, Some(false), Some(true)][n / 5 % 3];
+    let row = |(n, note)| json!({ "n": n, "note": note, "blank": "", "none": null, "flag": flag(n) });
+    let rows: Vec<_> = notes().enumerate().map(row).collect();
     let section = |name: &str, code: &str| format!("[rule.{name}]\n{code}\n");
     let sections = section("go", "wasm = \"echo-go.wasm\"")
         + &section("python", "wasm = \"echo-python.wasm\"")
         + &section("script", "python = \"rule.py\"");
     let project = scripts::pipeline(&sections, &rows);
+    project.write("t.sql", "CREATE TABLE t (n BIGINT, note STRING, blank STRING, none STRING, flag BOOLEAN)");
     for (language, file, text) in [("go", "rule.go", ECHO_GO), ("python", "rule.py", ECHO_PYTHON)] {
         let name = format!("echo-{language}");
         project.sluice(&["new", "rule", &name, "--lang", language]).expect(0);
@@ -370,8 +391,8 @@ fn a_row_is_read_as_it_is() {
     scripts::sluice(&project, &["run", "--until-end"]).expect(0);
     let sql = "SELECT count(*) AS rows, count(*) FILTER (WHERE array_length(_findings) = 3 \
                AND _findings[1]['detail'] = said AND _findings[2]['detail'] = said AND _findings[3]['detail'] = said) AS good \
-               FROM (SELECT _findings, concat(n, CASE WHEN note IS NULL THEN 'null' ELSE concat('''', note, '''') END) AS said \
-               FROM error)";
+               FROM (SELECT _findings, concat(n, CASE WHEN note IS NULL THEN 'null' ELSE concat('''', note, '''') END, \
+               '''''null', CASE WHEN flag IS NULL THEN 'null' WHEN flag THEN 'true' ELSE 'false' END, 'null') AS said FROM error)";
     let counted = &peer::sql(sql, &project.tables())[0];
     assert_eq!(*counted, json!({ "rows": rows.len(), "good": rows.len() }));
 }

@@ -20,6 +20,10 @@ use crate::pipeline::{Follow, Stop, Underway};
 /// How long a silent partition, or another process's entry, may go unnoticed.
 const TURN: Duration = Duration::from_millis(500);
 
+/// How many times in a row the ledger may refuse a decision over a window, until it is left for another turn: others still add
+/// rows to it, or one that began before it is open.
+const REFUSALS: usize = 8;
+
 /// Decides over the windows of one pipeline.
 pub struct Auditor {
     decider: Decider,
@@ -55,15 +59,24 @@ impl Auditor {
         let Some(audit) = &chain.config.audit else {
             return Err(Error::Config("this pipeline has no windows: there is no `[audit]` in its file".into()));
         };
+        let mut refusals = Vec::new();
         loop {
             let fold = self.follow.fold()?;
-            // the first is decided again and again until it is gone: whoever was faster, it is
-            let Some(due) = due(&fold, audit, now).into_iter().find(|due| ready(due)) else {
+            // the first is decided again until it is gone: whoever was faster, it is
+            let first = due(&fold, audit, now).into_iter().next();
+            let Some(due) = first.filter(|due| ready(due) && refusals.len() < REFUSALS) else {
                 self.decider.finish()?;
                 return Ok(fold);
             };
-            if let Some(decided) = self.decider.decide(&due, None)? {
-                tell(&decided);
+            match self.decider.decide(&due, None)? {
+                Some(decided) => {
+                    refusals.clear();
+                    tell(&decided);
+                }
+                None => {
+                    refusals.retain(|window| *window == due.window);
+                    refusals.push(due.window);
+                }
             }
         }
     }

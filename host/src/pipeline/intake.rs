@@ -104,12 +104,12 @@ impl Bell {
     }
 }
 
-/// Entries of this process, counted from 1 in the order in which they are opened and settled.
+/// Entries of this process, counted from 1 in the order in which they are opened. One that is dropped may be settled before
+/// one that is being committed.
 #[derive(Default)]
 pub(super) struct Entries {
     opened: AtomicU64,
-    settled: AtomicU64,
-    /// what those that are under way have staged
+    /// those that are under way, and what they have staged
     staged: Mutex<VecDeque<(u64, Arc<Staged>)>>,
 }
 
@@ -133,10 +133,9 @@ impl Entries {
         (number, nothing)
     }
 
-    /// An entry is in the ledger, or dropped, and with it all before it.
+    /// An entry is in the ledger, or dropped.
     pub fn settle(&self, number: u64) {
-        self.settled.fetch_max(number, Ordering::SeqCst);
-        lock(&self.staged).retain(|(under_way, _)| *under_way > number);
+        lock(&self.staged).retain(|(under_way, _)| *under_way != number);
     }
 
     /// Whether no entry that is under way, of those up to this one, has rows for windows that end up to then.
@@ -152,7 +151,7 @@ impl Entries {
 
     /// Whether nothing that was opened up to here is under way.
     pub fn is_settled(&self, number: u64) -> bool {
-        self.settled.load(Ordering::SeqCst) >= number
+        lock(&self.staged).front().is_none_or(|(under_way, _)| *under_way > number)
     }
 }
 
@@ -241,8 +240,9 @@ impl Shared {
 
     /// Hears from the ledger which windows are decided.
     pub fn hear_closed(&self, fold: &Fold) {
-        let closed = Closed::of(fold, *lock(&self.closing));
-        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = closed;
+        // made while nobody else can write: what is about to be decided is never forgotten again
+        let mut closed = self.closed.write().unwrap_or_else(PoisonError::into_inner);
+        *closed = Closed::of(fold, *lock(&self.closing));
     }
 
     /// Windows of time that end up to here are about to be decided; what comes for them from now on is late.
@@ -412,7 +412,13 @@ mod tests {
         assert!(entries.is_clear(first, 15), "only a later entry has some");
         entries.settle(first);
         assert!(entries.is_clear(first, 40) && !entries.is_clear(second, 15) && !entries.is_settled(second));
+        let (third, _) = entries.open();
+        entries.settle(third);
+        assert!(
+            !entries.is_settled(third) && !entries.is_clear(third, 15),
+            "dropped before one that is being committed"
+        );
         entries.settle(second);
-        assert!(entries.is_clear(second, i64::MAX - 1));
+        assert!(entries.is_settled(third) && entries.is_clear(third, i64::MAX - 1));
     }
 }

@@ -59,9 +59,13 @@ fn folder_of(path: &FsPath) -> &FsPath {
     path.parent().unwrap_or(FsPath::new("/"))
 }
 
+/// How many times a folder is made for a file.
+const FOLDERS: u32 = 3;
+
 /// A new temporary file beside `target`, whose folder is made where it is missing.
 fn temporary(disk: &Disk, target: &FsPath) -> Result<(File, PathBuf), DiskError> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut made = 0;
     loop {
         // process id and counter keep live writers apart; what a dead process left is stepped over
         let unique = u64::from(std::process::id()) << 32 | (NEXT.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff);
@@ -71,8 +75,10 @@ fn temporary(disk: &Disk, target: &FsPath) -> Result<(File, PathBuf), DiskError>
         match disk.create(&path) {
             Ok(file) => return Ok((file, path)),
             Err(e) if e.source.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) if e.source.kind() == std::io::ErrorKind::NotFound && !folder_of(target).is_dir() => {
-                disk.make_dirs(folder_of(target))?
+            // another thread may have made the folder by now, or somebody taken it away again
+            Err(e) if e.source.kind() == std::io::ErrorKind::NotFound && made < FOLDERS => {
+                made += 1;
+                disk.make_dirs(folder_of(target))?;
             }
             Err(e) => return Err(e),
         }

@@ -180,6 +180,26 @@ async fn of_many_threads_that_create_one_object_exactly_one_is_told_that_it_did(
     assert_eq!(won, 1);
 }
 
+#[test]
+fn threads_that_begin_files_in_a_new_folder_at_once_all_have_theirs() {
+    let (lake, threads) = (tempfile::tempdir().unwrap(), 4);
+    let (begun, failed) = (std::sync::Barrier::new(threads), std::sync::Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (begun, failed, lake) = (&begun, &failed, lake.path());
+            scope.spawn(move || {
+                for folder in 0..500 {
+                    let target = lake.join(format!("day={folder}/{thread}.parquet"));
+                    begun.wait();
+                    let made = temporary(&Disk::default(), &target);
+                    failed.lock().unwrap().extend(made.err().map(|e| e.to_string()));
+                }
+            });
+        }
+    });
+    assert_eq!(failed.into_inner().unwrap(), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn a_large_object_appears_whole_or_not_at_all() {
     let bench = Bench::new();
