@@ -17,6 +17,7 @@ use crate::error::{Doing, Error, Result};
 use crate::record::{Range, RawBatch, TopicPartition};
 use crate::source::{Command, Intake, Known, Source, StartAt, reset_command};
 
+mod blocks;
 pub mod find;
 mod identity;
 pub(crate) mod lines;

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
+use super::blocks::Blocks;
 use crate::record::{RawRecord, Span};
 
 /// Bounds of blocks, batches and lines.
@@ -71,6 +72,7 @@ pub struct ReadError {
 pub struct Lines<R> {
     input: R,
     bounds: Bounds,
+    blocks: Blocks,
     /// bytes read and not handed out; begins with line `line`
     carry: Vec<u8>,
     line: i64,
@@ -87,7 +89,18 @@ pub struct Lines<R> {
 impl<R: Read> Lines<R> {
     /// The lines of `input` from line `first` on; `input` begins with line 1.
     pub fn new(input: R, first: i64, bounds: Bounds) -> Self {
-        Lines { input, bounds, carry: Vec::new(), line: 1, first, block: None, ready: None, long: None, ended: false }
+        Lines {
+            input,
+            bounds,
+            blocks: Blocks::new(bounds.block),
+            carry: Vec::new(),
+            line: 1,
+            first,
+            block: None,
+            ready: None,
+            long: None,
+            ended: false,
+        }
     }
 
     /// The next batch.
@@ -129,6 +142,10 @@ impl<R: Read> Lines<R> {
             return self.skip_long(long);
         }
         let mut buffer = std::mem::take(&mut self.carry);
+        if buffer.capacity() < self.bounds.block {
+            let beginning = std::mem::replace(&mut buffer, self.blocks.take());
+            buffer.extend(beginning);
+        }
         let mut room = self.bounds.block;
         loop {
             let wanted = room.saturating_sub(buffer.len());
@@ -147,7 +164,7 @@ impl<R: Read> Lines<R> {
             // what was carried over has no newline where it is a line's beginning, and some where it is a short rest
             let has_line = memchr::memrchr(b'\n', &buffer).is_some();
             if self.ended || has_line {
-                self.block = Some(Block { data: buffer.into(), start: 0, is_begun: false, idle });
+                self.block = Some(Block { data: self.blocks.share(buffer), start: 0, is_begun: false, idle });
                 return Ok(true);
             }
             if idle {
