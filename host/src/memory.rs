@@ -10,7 +10,7 @@
 const LARGE: libc::c_int = 8 << 20;
 
 /// What each arena may have free at its end. With glibc's 128 KiB, every file that is closed gives its buffers back and the next
-/// one asks for cleared pages: a seventh of the time, where rows wait for windows (measured by the bench `audits`).
+/// one asks for cleared pages: where rows wait for windows, files do so all the time (the bench `audits`).
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const SPARE: libc::c_int = 32 << 20;
 

@@ -1,7 +1,7 @@
 //! Memory that is read into, used again once everybody is done with what was in it.
 //!
-//! A block of its own for each read would come from the system cleared, page by page, and not be in the processor's cache:
-//! where the allocator has much else to do, that makes reading three times as dear (measured by the bench `audits`).
+//! A block of its own for each read would often come from the system, cleared page by page, and not be in the processor's
+//! cache.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
