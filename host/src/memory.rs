@@ -2,7 +2,8 @@
 //!
 //! glibc gives every few threads an arena of their own, eight for each core, and each keeps what it once needed: small
 //! commits over hours, whose work passes through many short-lived threads, fill them one after the other. With one for each
-//! core, and what is free given back now and then, memory stays where it is (measured by the bench `commits`). Rows per second do not notice. Other allocators are left alone.
+//! core, and what is free given back now and then, memory stays where it is (measured by the bench `commits`). Other
+//! allocators are left alone.
 
 /// Blocks of so many bytes, such as payloads that are too large, go back to the system when they are freed. Left alone,
 /// glibc learns from the first of them to keep up to 32 MiB of each thread's for the next.
