@@ -27,6 +27,29 @@ pub struct Windows {
     pub rejected: Vec<bool>,
 }
 
+impl Windows {
+    /// Of rows whose windows are told apart by these keys. Several keys may stand for the same window.
+    fn of<K: Copy + PartialEq>(keys: impl ExactSizeIterator<Item = K>, extent: impl Fn(K) -> Extent) -> Windows {
+        let mut windows = Windows { rejected: vec![false; keys.len()], ..Windows::default() };
+        windows.of_row.reserve(keys.len());
+        let mut known: BTreeMap<Extent, u32> = BTreeMap::new();
+        let mut last = None;
+        for key in keys {
+            // neighbours nearly always share a window
+            let at = match last.filter(|(last, _)| *last == key) {
+                Some((_, at)) => at,
+                None => *known.entry(extent(key)).or_insert_with_key(|extent| {
+                    windows.extents.push(extent.clone());
+                    windows.extents.len() as u32 - 1
+                }),
+            };
+            last = Some((key, at));
+            windows.of_row.push(at);
+        }
+        windows
+    }
+}
+
 /// Which windows are decided, as far as a process has heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
@@ -131,8 +154,8 @@ impl Assigner {
         let times = self.times(&judged.batch, now);
         let latest = latest(&judged.batch, &times);
         if let Some(window) = self.window {
-            let extents = self.extents(window, &judged.batch, times.usable, now, id);
-            self.stage(judged, extents, &times.ahead, closed);
+            let windows = self.windows(window, &judged.batch, times.usable, now, id);
+            self.stage(judged, windows, &times.ahead, closed);
         }
         latest
     }
@@ -160,36 +183,33 @@ impl Assigner {
     }
 
     /// The window of each row.
-    fn extents(
+    fn windows(
         &mut self,
         window: Window,
         batch: &Batch,
         usable: Vec<Option<i64>>,
         now: i64,
         id: impl Fn(&TopicPartition) -> Option<String>,
-    ) -> Vec<Extent> {
+    ) -> Windows {
         let raw = &batch.raw;
-        let partition = |row: usize| raw.partition(batch.origin[row] as usize);
+        let record = |row: usize| &raw.records[batch.origin[row] as usize];
+        let partition = |range: u16| &raw.ranges[usize::from(range)].partition;
         match window {
             Window::Time(length) => {
                 let length = i64::try_from(length.as_micros()).unwrap_or(i64::MAX);
                 let times = self.complete(batch, usable, now);
-                times.into_iter().map(|time| interval(time, length)).collect()
+                let begin = times.into_iter().map(|time| time.div_euclid(length));
+                Windows::of(begin, |begin| interval(begin.saturating_mul(length), length))
             }
             Window::Rows(rows) => {
                 let rows = i64::try_from(rows).unwrap_or(i64::MAX);
-                let extent =
-                    |row| offsets(partition(row), raw.records[batch.origin[row] as usize].offset, self.first, rows);
-                (0..batch.len()).map(extent).collect()
+                let nth = |row| (record(row).range, nth(record(row).offset, self.first, rows));
+                Windows::of((0..batch.len()).map(nth), |(range, nth)| offsets(partition(range), nth, self.first, rows))
             }
-            Window::File => {
-                let ids: Vec<String> =
-                    raw.ranges.iter().map(|range| id(&range.partition).unwrap_or_default()).collect();
-                let of = |row: usize| usize::from(raw.records[batch.origin[row] as usize].range);
-                (0..batch.len())
-                    .map(|row| Extent::File { partition: partition(row).clone(), id: ids[of(row)].clone() })
-                    .collect()
-            }
+            Window::File => Windows::of((0..batch.len()).map(|row| record(row).range), |range| Extent::File {
+                partition: partition(range).clone(),
+                id: id(partition(range)).unwrap_or_default(),
+            }),
         }
     }
 
@@ -229,9 +249,7 @@ impl Assigner {
         self.modified.get(file).copied().flatten()
     }
 
-    fn stage(&self, judged: &mut Judged, extents: Vec<Extent>, ahead: &[u32], closed: &Closed) {
-        let mut windows = Windows { rejected: vec![false; extents.len()], ..Windows::default() };
-        let mut known: BTreeMap<Extent, u32> = BTreeMap::new();
+    fn stage(&self, judged: &mut Judged, mut windows: Windows, ahead: &[u32], closed: &Closed) {
         let finding = |row, code: &Arc<str>, severity, detail: String| Finding {
             row,
             rule: self.rule.clone(),
@@ -247,18 +265,6 @@ impl Assigner {
             found.push(ahead);
         }
         let mut late: u64 = 0;
-        for extent in extents {
-            // neighbours nearly always share a window
-            let last = windows.of_row.last().filter(|at| windows.extents[**at as usize] == extent);
-            let at = match last {
-                Some(at) => *at,
-                None => *known.entry(extent).or_insert_with_key(|extent| {
-                    windows.extents.push(extent.clone());
-                    windows.extents.len() as u32 - 1
-                }),
-            };
-            windows.of_row.push(at);
-        }
         let is_late: Vec<bool> = windows.extents.iter().map(|extent| closed.has(extent)).collect();
         for (row, outcome) in judged.outcomes.iter_mut().enumerate() {
             let at = windows.of_row[row] as usize;
@@ -299,9 +305,14 @@ pub fn interval(time: i64, length: i64) -> Extent {
     Extent::Time { from, to: from.saturating_add(length) }
 }
 
-/// The `rows` offsets that an offset lies among; `first` is the first offset there can be.
-fn offsets(partition: &TopicPartition, offset: i64, first: i64, rows: i64) -> Extent {
-    let from = (offset - first).div_euclid(rows) * rows + first;
+/// The how manieth `rows` offsets an offset lies among; `first` is the first offset there can be.
+fn nth(offset: i64, first: i64, rows: i64) -> i64 {
+    (offset - first).div_euclid(rows)
+}
+
+/// Those offsets.
+fn offsets(partition: &TopicPartition, nth: i64, first: i64, rows: i64) -> Extent {
+    let from = nth * rows + first;
     Extent::Rows { partition: partition.clone(), from, to: from.saturating_add(rows) }
 }
 
@@ -328,7 +339,8 @@ mod tests {
         let partition = TopicPartition::new("t", 1);
         for (offset, first, from) in [(0, 0, 0), (4, 0, 0), (5, 0, 5), (1, 1, 1), (5, 1, 1), (6, 1, 6)] {
             let expected = Extent::Rows { partition: partition.clone(), from, to: from + 5 };
-            assert_eq!(offsets(&partition, offset, first, 5), expected, "{offset} from {first}");
+            let found = offsets(&partition, nth(offset, first, 5), first, 5);
+            assert_eq!(found, expected, "{offset} from {first}");
         }
     }
 
@@ -341,9 +353,9 @@ mod tests {
         let (partition, other) = (TopicPartition::new("t", 0), TopicPartition::new("t", 1));
         let closed = Closed { until: None, partitions: [(partition.clone(), (Some(5), Some("a".into())))].into() };
         for (window, expected) in [
-            (offsets(&partition, 4, 0, 5), true),
-            (offsets(&partition, 5, 0, 5), false),
-            (offsets(&other, 4, 0, 5), false),
+            (offsets(&partition, 0, 0, 5), true),
+            (offsets(&partition, 1, 0, 5), false),
+            (offsets(&other, 0, 0, 5), false),
             (Extent::File { partition: partition.clone(), id: "a".into() }, true),
             (Extent::File { partition, id: "b".into() }, false),
             (interval(0, 10), false),

@@ -180,7 +180,10 @@ impl Shaper {
         let keys: Vec<String> = windows.extents.iter().map(Extent::key).collect();
         let rows = || judged.outcomes.iter().enumerate().filter(|(_, o)| **o == self.outcome).map(|(row, _)| row);
         let rejected = BooleanArray::from_iter(rows().map(|row| Some(windows.rejected[row])));
-        let window = StringArray::from_iter_values(rows().map(|row| &keys[windows.of_row[row] as usize]));
+        let window = match keys.as_slice() {
+            [key] => repeated(key, rejected.len()),
+            keys => StringArray::from_iter_values(rows().map(|row| &keys[windows.of_row[row] as usize])),
+        };
         [Arc::new(rejected), Arc::new(window)]
     }
 

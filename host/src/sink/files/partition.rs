@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::compute::{partition, take_arrays, take_record_batch};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit,
     TimestampMicrosecondType,
@@ -83,33 +84,35 @@ impl Partitioner {
     /// One part per distinct combination, in the order in which they first appear; rows keep their order.
     pub fn split(&mut self, batch: &RecordBatch) -> Result<Vec<(OwnedRow, Part)>> {
         let keys: Vec<ArrayRef> = self.columns.iter().map(|i| batch.column(*i).clone()).collect();
-        let rows = self.converter.convert_columns(&keys).doing(|| self.doing())?;
-        let mut groups: Vec<(OwnedRow, Vec<u32>)> = Vec::new();
-        let mut index: HashMap<OwnedRow, usize> = HashMap::new();
-        let mut last = 0;
-        for (row, key) in (0u32..).zip(&rows) {
-            // neighbours nearly always share a partition where time or a file makes them
-            if groups.get(last).is_none_or(|(known, _)| known.row() != key) {
-                let key = key.owned();
-                last = *index.entry(key.clone()).or_insert_with(|| {
-                    groups.push((key, Vec::new()));
-                    groups.len() - 1
-                });
-            }
-            groups[last].1.push(row);
-        }
         let kept = batch.project(&self.kept).doing(|| self.doing())?;
-        groups
-            .into_iter()
-            .map(|(key, rows)| {
-                let (folder, values) = self.place(&keys, rows[0] as usize)?;
-                let rows = match rows.len() == kept.num_rows() {
-                    true => kept.clone(),
-                    false => take_record_batch(&kept, &UInt32Array::from(rows)).doing(|| self.doing())?,
-                };
-                Ok((key, Part { rows, folder, values }))
-            })
-            .collect()
+        // neighbours nearly always share a partition where time or a file makes them
+        let runs = partition(&keys).doing(|| self.doing())?.ranges();
+        let firsts = UInt32Array::from_iter_values(runs.iter().map(|run| run.start as u32));
+        let first_keys = take_arrays(&keys, &firsts, None).doing(|| self.doing())?;
+        let rows = self.converter.convert_columns(&first_keys).doing(|| self.doing())?;
+        let mut groups: Vec<(OwnedRow, Vec<Range<usize>>)> = Vec::new();
+        let mut index: HashMap<OwnedRow, usize> = HashMap::new();
+        for (run, key) in runs.into_iter().zip(&rows) {
+            let key = key.owned();
+            let at = *index.entry(key.clone()).or_insert_with(|| {
+                groups.push((key, Vec::new()));
+                groups.len() - 1
+            });
+            groups[at].1.push(run);
+        }
+        let part = |(key, runs): (OwnedRow, Vec<Range<usize>>)| {
+            let (folder, values) = self.place(&keys, runs[0].start)?;
+            let rows = match runs.as_slice() {
+                // a slice keeps all of them in memory
+                [run] if run.len() >= kept.num_rows() / 2 => kept.slice(run.start, run.len()),
+                runs => {
+                    let rows = UInt32Array::from_iter_values(runs.iter().cloned().flatten().map(|row| row as u32));
+                    take_record_batch(&kept, &rows).doing(|| self.doing())?
+                }
+            };
+            Ok((key, Part { rows, folder, values }))
+        };
+        groups.into_iter().map(part).collect()
     }
 
     fn place(&self, keys: &[ArrayRef], row: usize) -> Result<(String, BTreeMap<String, Option<String>>)> {
@@ -230,5 +233,33 @@ mod tests {
         }
         let (one, two) = (folder("c", Some(&"x".repeat(4000))), folder("c", Some(&"x".repeat(4001))));
         assert!(one.len() < 255 && one != two, "{one}");
+    }
+
+    #[test]
+    fn rows_keep_their_order_whether_a_partition_comes_in_one_piece_or_in_several() {
+        for pages in [
+            &[Some("a"), Some("a"), Some("a"), Some("b"), Some("a"), None, Some("b"), None][..],
+            &[Some("a"); 5],
+            &[None, Some("b"), Some("b"), Some("b")],
+            &[],
+        ] {
+            let rows: Vec<_> = (0..).zip(pages.iter().copied()).collect();
+            let batch = crate::sink::fixture::pages(&rows);
+            let mut partitioner = Partitioner::new(&batch.schema(), &["page".into()]).unwrap().unwrap();
+            let mut found = Vec::new();
+            for (_, part) in partitioner.split(&batch).unwrap() {
+                let ids = part.rows.column(0).as_primitive::<Int64Type>().values().to_vec();
+                found.push((part.values["page"].clone(), ids));
+            }
+            let mut expected: Vec<(Option<String>, Vec<i64>)> = Vec::new();
+            for (id, page) in rows {
+                let page = page.map(str::to_owned);
+                match expected.iter_mut().find(|(known, _)| *known == page) {
+                    Some((_, ids)) => ids.push(id),
+                    None => expected.push((page, vec![id])),
+                }
+            }
+            assert_eq!(found, expected, "{pages:?}");
+        }
     }
 }
