@@ -1,9 +1,9 @@
 //! What the allocator does with memory that is free again.
 //!
 //! glibc gives every few threads an arena of their own, eight for each core, and each keeps what it once needed: small
-//! commits over hours, whose work passes through many short-lived threads, fill them one after the other. With one for each
-//! core, and what is free given back now and then, memory stays where it is (measured by the bench `commits`). Other
-//! allocators are left alone.
+//! commits over hours, whose work passes through many short-lived threads, fill them one after the other. With few, and what is
+//! free given back now and then, memory stays where it is (measured by the bench `commits`). With no more than there are
+//! threads that judge, these wait for those that decide and store (the bench `audits`). Other allocators are left alone.
 
 /// Blocks of so many bytes, such as payloads that are too large, go back to the system when they are freed. Left alone,
 /// glibc learns from the first of them to keep up to 32 MiB of each thread's for the next.
@@ -15,12 +15,16 @@ const LARGE: libc::c_int = 8 << 20;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const SPARE: libc::c_int = 32 << 20;
 
+/// Arenas beside one for each core: for what decides, and what stores.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const BESIDE: usize = 2;
+
 /// At the start of the process, before there are threads.
 pub fn settle() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let arenas = libc::c_int::try_from(cores.max(2)).unwrap_or(libc::c_int::MAX);
+        let arenas = libc::c_int::try_from(cores + BESIDE).unwrap_or(libc::c_int::MAX);
         // SAFETY: mallopt takes no pointers, and leaves things as they are where it refuses
         unsafe {
             libc::mallopt(libc::M_ARENA_MAX, arenas);
