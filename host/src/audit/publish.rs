@@ -1,7 +1,7 @@
 //! Puts the rows of a decided window where they belong: into files that the decision's entry will name.
 //!
 //! Most rows of most windows are published as they are. They are not read again: staging is encoded as valid is, rows with an
-//! error finding have row groups of their own, and the others are copied as the bytes that they are
+//! error finding have row groups of their own, and both kinds are copied as the bytes that they are
 //! ([`splice`](crate::sink::files::splice)), with the entry that publishes them written anew. Rows are decoded where they
 //! change, or would make a table of small row groups. It decides nothing, and appends nothing.
 
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::RowGroupMetaData;
 
 use super::measure::{COPY, Rows};
 use super::staged::{Group, Staged};
@@ -29,10 +30,10 @@ use crate::sink::delta::delta_schema;
 use crate::sink::files::TableWriter;
 use crate::sink::files::splice::{Columns, Splicer};
 
-/// Rows of a row group at least that is published as it is.
-const GROUP: u64 = 4_096;
+/// Rows of a row group at least that is taken over as it is: by valid, and by error, whose rows are fewer.
+const GROUP: [u64; 2] = [4_096, 256];
 
-/// Row groups of a window at most that are published as they are: readers of a table pay for each.
+/// Row groups of a window at most that a table takes over as they are: its readers pay for each.
 const GROUPS: u64 = 64;
 
 /// Rows that are decoded at once.
@@ -119,13 +120,9 @@ impl Publisher {
 impl Open<'_> {
     /// Goes through all row groups; answers which of each file have columns that a query must make up.
     fn take_over_or_decode(&mut self, staged: &Staged, rows: &Rows<'_>) -> Result<Vec<Vec<bool>>> {
-        let Publisher { follow, staged: columns, shapers: [valid, _], .. } = self.publisher;
+        let Publisher { follow, staged: columns, .. } = self.publisher;
         let runtime = &follow.runtime;
-        let target = self.publisher.sink(valid.outcome())?.files();
-        let publishes = self.decision.verdict == Verdict::Publish && valid.keeps_names();
-        let splicer = Splicer::new(target, valid.schema(), self.entry.id, runtime.clone())?;
-        let mut splicer = splicer.filter(|_| publishes);
-        let enough = (staged.rows() / GROUPS).max(GROUP);
+        let mut takers = self.takers(staged)?;
         let mut left = Vec::with_capacity(staged.files().len());
         for file in staged.files() {
             let footer = runtime.block_on(staged.footer(file))?;
@@ -135,16 +132,15 @@ impl Open<'_> {
             let decoder = ArrowReaderMetadata::try_new(footer.clone(), options).doing(doing)?;
             let mut unknown = vec![false; file.groups.len()];
             for (at, (known, group)) in file.groups.iter().zip(footer.row_groups()).enumerate() {
-                let is_clean = |known: &Group| known.rejected == Some(false) && known.rows >= enough;
-                let fitting = splicer.as_mut().filter(|splicer| is_clean(known) && splicer.fits(group));
-                if fitting.is_none() && !is_known {
+                let taker = takers.iter_mut().find(|taker| taker.takes(known, group));
+                if taker.is_none() && !is_known {
                     unknown[at] = true;
                     continue;
                 }
                 let encoded = runtime.block_on(staged.encoded(file, group))?;
-                if let Some(splicer) = fitting {
-                    splicer.append(group, &encoded)?;
-                    self.count(valid.outcome(), known.rows);
+                if let Some(taker) = taker {
+                    taker.splicer.append(group, &encoded)?;
+                    self.count(taker.outcome, known.rows);
                     continue;
                 }
                 let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(encoded, decoder.clone());
@@ -155,11 +151,30 @@ impl Open<'_> {
             }
             left.push(unknown);
         }
-        let taken = splicer.map_or_else(|| Ok(Vec::new()), Splicer::finish)?;
-        if !taken.is_empty() {
-            self.files.insert(valid.outcome(), taken);
+        for Taker { outcome, splicer, .. } in takers {
+            let taken = splicer.finish()?;
+            if !taken.is_empty() {
+                self.files.insert(outcome, taken);
+            }
         }
         Ok(left)
+    }
+
+    /// The tables that can take row groups over as they are.
+    fn takers(&self, staged: &Staged) -> Result<Vec<Taker>> {
+        let Publisher { follow, shapers, .. } = self.publisher;
+        let mut takers = Vec::new();
+        for ((shaper, rejected), least) in shapers.iter().zip([false, true]).zip(GROUP) {
+            // rows of a rejected window have a finding more
+            if self.decision.verdict != Verdict::Publish || !shaper.keeps_names() {
+                continue;
+            }
+            let target = self.publisher.sink(shaper.outcome())?.files();
+            let splicer = Splicer::new(target, shaper.schema(), self.entry.id, follow.runtime.clone())?;
+            let enough = (staged.rows_that_are(rejected) / GROUPS).max(least);
+            takers.extend(splicer.map(|splicer| Taker { outcome: shaper.outcome(), rejected, enough, splicer }));
+        }
+        Ok(takers)
     }
 
     /// Writes rows (all columns of staging, and whether they are copies) where each belongs.
@@ -198,6 +213,22 @@ impl Open<'_> {
         publisher.follow.derive(&publisher.chain, entry.id, &mut files)?;
         let actions = |(outcome, files)| Ok((outcome, SinkActions { schema: publisher.schema(outcome)?, files }));
         Ok(Written { counts, sinks: files.into_iter().map(actions).collect::<Result<_>>()? })
+    }
+}
+
+/// A table that takes row groups over.
+struct Taker {
+    outcome: Outcome,
+    /// whether it takes rows with an error finding, or those without
+    rejected: bool,
+    /// rows of a row group at least
+    enough: u64,
+    splicer: Splicer,
+}
+
+impl Taker {
+    fn takes(&self, known: &Group, group: &RowGroupMetaData) -> bool {
+        known.rejected == Some(self.rejected) && known.rows >= self.enough && self.splicer.fits(group)
     }
 }
 

@@ -99,6 +99,11 @@ impl Staged {
         self.groups().map(|group| group.rejected.map(|rejected| if rejected { group.rows } else { 0 })).sum()
     }
 
+    /// Rows of the groups in which all rows have an error finding, or none has one.
+    pub fn rows_that_are(&self, rejected: bool) -> u64 {
+        self.groups().filter(|group| group.rejected == Some(rejected)).map(|group| group.rows).sum()
+    }
+
     /// The footer of a file.
     pub async fn footer(&self, file: &StagedFile) -> Result<Arc<ParquetMetaData>> {
         match &file.footer {
