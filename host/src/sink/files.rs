@@ -64,6 +64,24 @@ const PAGE: usize = 256 << 10;
 /// Bytes of text that bounds in statistics keep. Parquet cuts a minimum down and a maximum up, at a character.
 const STATISTICS_TEXT: usize = 32;
 
+/// Columns that have nearly the same value in all rows of a file. A dictionary leaves nothing for Zstandard, which would need
+/// a context for each of them.
+const SAME: [&str; 10] = [
+    "_topic",
+    "_partition",
+    "_row",
+    "_attempt",
+    "_batch",
+    "_findings.list.element.rule",
+    "_findings.list.element.code",
+    "_findings.list.element.severity",
+    "_findings.list.element.column",
+    REJECTED,
+];
+
+/// Batches after which a file that no row came for is finished before row groups of others are ended.
+const IDLE: u64 = 8;
+
 /// Makes file names of one process unique; the entry's id does so among processes.
 static SEQUENCE: AtomicU64 = AtomicU64::new(0);
 
@@ -243,9 +261,14 @@ impl TableWriter {
         Ok(OpenFile::new(path, part, self.file_schema.clone(), writer, self.clock))
     }
 
-    /// Writes held rows, closes row groups, then files, until what is in memory fits the budget.
+    /// Finishes files that time has left behind, writes held rows, closes row groups, then files, until what is in memory fits
+    /// the budget.
     fn keep_budget(&mut self) -> Result<()> {
         while self.buffered() > BUDGET {
+            if self.open.values().any(|file| file.used + IDLE <= self.clock) {
+                self.complete_oldest(None)?;
+                continue;
+            }
             let held = self.held.iter().max_by_key(|(_, held)| held.bytes).map(|(key, held)| (key.clone(), held.bytes));
             let fattest = self.open.values_mut().max_by_key(|file| file.encoded());
             match (held, fattest) {
@@ -383,6 +406,10 @@ fn properties(schema: &Schema) -> Result<WriterProperties> {
             let column = ColumnPath::from(name.to_owned());
             builder = builder.set_column_statistics_enabled(column, EnabledStatistics::None);
         }
+    }
+    for column in SAME {
+        let column = ColumnPath::new(column.split('.').map(str::to_owned).collect());
+        builder = builder.set_column_compression(column, Compression::SNAPPY);
     }
     Ok(builder.build())
 }

@@ -172,21 +172,47 @@ async fn a_writer_that_is_dropped_leaves_nothing() {
     assert_eq!(listed(&store).await, Vec::<String>::new());
 }
 
+/// So many pieces of a MiB that no compressor makes smaller.
+fn noise(pieces: usize) -> Vec<Vec<u8>> {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut byte = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random as u8
+    };
+    (0..pieces).map(|_| (0..1 << 20).map(|_| byte()).collect()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_time_has_left_behind_are_finished_before_row_groups_of_others_end() {
+    let (_, target) = target(&["page"]);
+    on_worker(move |runtime| {
+        let rows = |page: &str, blob: &[u8]| {
+            let page = Arc::new(StringArray::from(vec![page])) as ArrayRef;
+            batch(vec![("b", Arc::new(BinaryArray::from_vec(vec![blob]))), ("page", page)])
+        };
+        let mut writer = TableWriter::new(target, rows("", b"").schema(), Uuid::nil(), runtime).unwrap();
+        let pieces = noise(2 * (BUDGET >> 20));
+        let (early, late) = pieces.split_at(4);
+        for (page, piece) in early.iter().map(|piece| ("early", piece)).chain(late.iter().map(|piece| ("late", piece)))
+        {
+            if writer.finished.is_empty() {
+                writer.write(&rows(page, piece)).unwrap();
+            }
+        }
+        let finished: Vec<_> =
+            writer.finished.iter().map(|file| (file.partition_values["page"].as_deref(), file.rows)).collect();
+        assert_eq!(finished, [(Some("early"), 4)]);
+        assert!(writer.open.values().all(|file| file.encoded() > BUDGET / 2), "a row group was ended");
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_stays_within_the_budget_and_large_files_leave_in_parts() {
     let (store, target) = target(&[]);
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut noise = move |n: usize| -> Vec<u8> {
-        (0..n)
-            .map(|_| {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                random as u8
-            })
-            .collect()
-    };
-    let blobs: Vec<Vec<u8>> = (0..64).map(|_| noise(1 << 20)).collect();
+    let blobs = noise(64);
     let expected = blobs.clone();
     let files = on_worker(move |runtime| {
         let schema = batch(vec![("b", Arc::new(BinaryArray::from_vec(vec![])))]).schema();
