@@ -123,32 +123,53 @@ impl Shaper {
 
     /// The same for rows that may have been judged before.
     pub fn shape_again(&self, judged: &Judged, put: Put<'_>) -> Result<Option<RecordBatch>> {
+        self.shape_chosen(judged, put, |_| true)
+    }
+
+    /// Rows that wait for their window: first those without an error finding, then those with one.
+    pub fn shape_waiting(&self, judged: &Judged, entry: Uuid) -> Result<[Option<RecordBatch>; 2]> {
+        let rejected = &judged.windows.as_ref().ok_or_else(|| Error::Host("rows wait for no window".into()))?.rejected;
+        let put = Put { entry, attempts: &[] };
+        Ok([
+            self.shape_chosen(judged, put, |row| !rejected[row])?,
+            self.shape_chosen(judged, put, |row| rejected[row])?,
+        ])
+    }
+
+    /// Those rows of its outcome that are chosen; dead letters always are.
+    fn shape_chosen(
+        &self,
+        judged: &Judged,
+        put: Put<'_>,
+        is_chosen: impl Fn(usize) -> bool,
+    ) -> Result<Option<RecordBatch>> {
         let columns = match self.outcome {
             Outcome::Dlq if judged.dead.is_empty() => return Ok(None),
             Outcome::Derived(_) => return Ok(None),
             Outcome::Dlq => self.dead_rows(&judged.batch.raw, &judged.dead, put),
             Outcome::Valid | Outcome::Error | Outcome::Staging => {
-                let rows = judged.outcomes.iter().filter(|o| **o == self.outcome).count();
-                if rows == 0 {
+                let outcomes = judged.outcomes.iter().enumerate();
+                let chosen = outcomes.map(|(row, outcome)| *outcome == self.outcome && is_chosen(row)).collect();
+                let chosen = BooleanArray::new(chosen, None);
+                if !chosen.has_true() {
                     return Ok(None);
                 }
-                self.judged_rows(judged, rows, put)?
+                self.judged_rows(judged, &chosen, put)?
             }
         };
         let shaped = RecordBatch::try_new(self.schema.clone(), columns);
         shaped.map(Some).map_err(|e| Error::Host(format!("columns of sink `{}` do not fit: {e}", self.outcome)))
     }
 
-    fn judged_rows(&self, judged: &Judged, rows: usize, put: Put<'_>) -> Result<Vec<ArrayRef>> {
-        let all = rows == judged.batch.len();
-        let mask = (!all).then(|| BooleanArray::from_iter(judged.outcomes.iter().map(|o| Some(*o == self.outcome))));
+    fn judged_rows(&self, judged: &Judged, chosen: &BooleanArray, put: Put<'_>) -> Result<Vec<ArrayRef>> {
+        let mask = chosen.has_false().then_some(chosen);
         let bug = |e| Error::Host(format!("rows cannot be filtered: {e}"));
         let batch = &judged.batch;
         let mut shaped = Vec::with_capacity(self.schema.fields().len());
         if self.paths.iter().zip(batch.columns.schema_ref().fields()).all(|(path, field)| path == field.name())
             && self.paths.len() == batch.columns.num_columns()
         {
-            match &mask {
+            match mask {
                 None => shaped.extend(batch.columns.columns().iter().cloned()),
                 Some(mask) => {
                     shaped.extend(filter_record_batch(&batch.columns, mask).map_err(bug)?.columns().iter().cloned());
@@ -158,65 +179,21 @@ impl Shaper {
             for path in &self.paths {
                 let column = columns::column(batch, path)
                     .ok_or_else(|| Error::Host(format!("column `{path}` was there when the sink was planned")))?;
-                shaped.push(match &mask {
+                shaped.push(match mask {
                     None => column,
                     Some(mask) => filter(&column, mask).map_err(bug)?,
                 });
             }
         }
         if self.provenance {
-            shaped.extend(self.coordinates(judged, all, put));
-            shaped.push(self.findings(judged, rows));
+            shaped.extend(of_record(judged, mask, put));
+            shaped.push(findings(judged, chosen));
         }
         if self.outcome == Outcome::Staging {
             let windows = judged.windows.as_ref();
-            shaped.extend(self.waiting(windows.ok_or_else(|| Error::Host("rows wait for no window".into()))?, judged));
+            shaped.extend(waiting(windows.ok_or_else(|| Error::Host("rows wait for no window".into()))?, chosen));
         }
         Ok(shaped)
-    }
-
-    /// `_rejected _window`.
-    fn waiting(&self, windows: &Windows, judged: &Judged) -> [ArrayRef; 2] {
-        let keys: Vec<String> = windows.extents.iter().map(Extent::key).collect();
-        let rows = || judged.outcomes.iter().enumerate().filter(|(_, o)| **o == self.outcome).map(|(row, _)| row);
-        let rejected = BooleanArray::from_iter(rows().map(|row| Some(windows.rejected[row])));
-        let window = match keys.as_slice() {
-            [key] => repeated(key, rejected.len()),
-            keys => StringArray::from_iter_values(rows().map(|row| &keys[windows.of_row[row] as usize])),
-        };
-        [Arc::new(rejected), Arc::new(window)]
-    }
-
-    fn coordinates(&self, judged: &Judged, all: bool, put: Put<'_>) -> Vec<ArrayRef> {
-        let picked = |values: &'_ [u32]| -> Vec<u32> {
-            let outcomes = judged.outcomes.iter();
-            values.iter().zip(outcomes).filter(|(_, o)| **o == self.outcome).map(|(value, _)| *value).collect()
-        };
-        let Batch { origin, ordinal, raw, .. } = &judged.batch;
-        let (origin, ordinal): (Cow<'_, [u32]>, Cow<'_, [u32]>) = if all {
-            (Cow::Borrowed(origin), Cow::Borrowed(ordinal))
-        } else {
-            (Cow::Owned(picked(origin)), Cow::Owned(picked(ordinal)))
-        };
-        coordinates(raw, origin.iter().copied().zip(ordinal.iter().copied()), put)
-    }
-
-    /// `_findings` of the `rows` rows of the outcome.
-    fn findings(&self, judged: &Judged, rows: usize) -> ArrayRef {
-        if judged.findings.is_empty() {
-            return no_findings(rows);
-        }
-        let mut list = ListBuilder::new(StructBuilder::from_fields(finding_fields(), 0));
-        let mut next = judged.findings.iter().peekable(); // they come by row
-        for (row, _) in judged.outcomes.iter().enumerate().filter(|(_, outcome)| **outcome == self.outcome) {
-            while let Some(finding) = next.next_if(|f| f.row as usize <= row) {
-                if finding.row as usize == row {
-                    append_finding(list.values(), finding);
-                }
-            }
-            list.append(true);
-        }
-        Arc::new(list.finish())
     }
 
     fn dead_rows(&self, raw: &RawBatch, dead: &[Dead], put: Put<'_>) -> Vec<ArrayRef> {
@@ -252,6 +229,45 @@ impl Shaper {
         }
         columns
     }
+}
+
+/// `_rejected _window` of the chosen rows.
+fn waiting(windows: &Windows, chosen: &BooleanArray) -> [ArrayRef; 2] {
+    let keys: Vec<String> = windows.extents.iter().map(Extent::key).collect();
+    let rows: Vec<usize> = chosen.values().set_indices().collect();
+    let rejected = BooleanArray::from_iter(rows.iter().map(|row| Some(windows.rejected[*row])));
+    let window = match keys.as_slice() {
+        [key] => repeated(key, rows.len()),
+        keys => StringArray::from_iter_values(rows.iter().map(|row| &keys[windows.of_row[*row] as usize])),
+    };
+    [Arc::new(rejected), Arc::new(window)]
+}
+
+/// `_findings` of the chosen rows.
+fn findings(judged: &Judged, chosen: &BooleanArray) -> ArrayRef {
+    if judged.findings.is_empty() {
+        return no_findings(chosen.true_count());
+    }
+    let mut list = ListBuilder::new(StructBuilder::from_fields(finding_fields(), 0));
+    let mut next = judged.findings.iter().peekable(); // they come by row
+    for row in chosen.values().set_indices() {
+        while let Some(finding) = next.next_if(|f| f.row as usize <= row) {
+            if finding.row as usize == row {
+                append_finding(list.values(), finding);
+            }
+        }
+        list.append(true);
+    }
+    Arc::new(list.finish())
+}
+
+/// The coordinates of the rows that `mask` chooses, or of all.
+fn of_record(judged: &Judged, mask: Option<&BooleanArray>, put: Put<'_>) -> Vec<ArrayRef> {
+    let Batch { origin, ordinal, raw, .. } = &judged.batch;
+    let picked = |values: &[u32]| mask.map(|mask| mask.values().set_indices().map(|row| values[row]).collect());
+    let pick = |values| picked(values).map_or(Cow::Borrowed(values), Cow::<[u32]>::Owned);
+    let (origin, ordinal) = (pick(origin), pick(ordinal));
+    coordinates(raw, origin.iter().copied().zip(ordinal.iter().copied()), put)
 }
 
 /// `_topic _partition _offset _row _attempt _batch`.

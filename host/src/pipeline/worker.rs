@@ -156,16 +156,21 @@ impl Worker {
     /// Writes the rows of a judged batch into the files of each sink.
     fn write(&mut self, entry: Uuid, judged: &Judged) -> Result<()> {
         for (shaper, place) in self.shapers.iter().zip(&self.places) {
-            let Some(rows) = shaper.shape(judged, entry)? else { continue };
-            let writer = match self.writers.entry(shaper.outcome()) {
-                Entry::Occupied(open) => open.into_mut(),
-                Entry::Vacant(none) => {
-                    let (target, schema) = (place.target.clone(), shaper.schema().clone());
-                    none.insert(TableWriter::new(target, schema, entry, self.runtime.clone())?)
-                }
+            let parts = match shaper.outcome() {
+                Outcome::Staging => shaper.shape_waiting(judged, entry)?,
+                _ => [shaper.shape(judged, entry)?, None],
             };
-            writer.write(&rows)?;
-            crash::point("write/first-file-open");
+            for rows in parts.into_iter().flatten() {
+                let writer = match self.writers.entry(shaper.outcome()) {
+                    Entry::Occupied(open) => open.into_mut(),
+                    Entry::Vacant(none) => {
+                        let (target, schema) = (place.target.clone(), shaper.schema().clone());
+                        none.insert(TableWriter::new(target, schema, entry, self.runtime.clone())?)
+                    }
+                };
+                writer.write(&rows)?;
+                crash::point("write/first-file-open");
+            }
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ pub mod splice;
 mod stats;
 mod upload;
 
-use open::OpenFile;
+use open::{OpenFile, are_apart};
 use partition::{Part, Partitioner};
 use upload::Upload;
 
@@ -79,8 +79,9 @@ const SAME: [&str; 10] = [
     REJECTED,
 ];
 
-/// Batches after which a file that no row came for is finished before row groups of others are ended.
-const IDLE: u64 = 8;
+/// Batches after which a file that no row came for is finished before row groups of others are ended. Rows that are apart
+/// come as batches of their own.
+const IDLE: u64 = 16;
 
 /// Makes file names of one process unique; the entry's id does so among processes.
 static SEQUENCE: AtomicU64 = AtomicU64::new(0);
@@ -210,6 +211,13 @@ impl TableWriter {
     }
 
     fn hold(&mut self, key: OwnedRow, part: Part) -> Result<()> {
+        // an open file collects rows that are apart itself
+        if are_apart(&part.rows, self.apart) {
+            let key = Some(key.clone());
+            if self.open.contains_key(&key) {
+                return self.write_part(key, part);
+            }
+        }
         let held = self.held.entry(key.clone()).or_insert_with(|| Held {
             part: part.without_rows(),
             pieces: Vec::new(),

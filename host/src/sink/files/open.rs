@@ -56,8 +56,13 @@ impl OpenFile {
         let flags = apart.and_then(|column| rows.column(column).as_boolean_opt()).map(set);
         let Some(flags) = flags.filter(|flags| flags.true_count() > 0) else { return self.append(&rows) };
         let doing = || format!("cannot tell the rows of {} apart", self.path);
-        let others = filter_record_batch(&rows, &not(&flags).doing(doing)?).doing(doing)?;
-        let apart = filter_record_batch(&rows, &flags).doing(doing)?;
+        let (others, apart) = match are_apart(&rows, apart) {
+            true => (rows.slice(0, 0), rows),
+            false => {
+                let others = filter_record_batch(&rows, &not(&flags).doing(doing)?).doing(doing)?;
+                (others, filter_record_batch(&rows, &flags).doing(doing)?)
+            }
+        };
         self.apart_bytes += apart.get_array_memory_size();
         self.apart.push(apart);
         if others.num_rows() > 0 {
@@ -120,6 +125,12 @@ fn few(file: &mut SerializedFileWriter<Upload>, rows: &RecordBatch) -> parquet::
         writer.close()?.append_to_row_group(&mut group)?;
     }
     group.close().map(drop)
+}
+
+/// Whether all rows are [apart](OpenFile::write), by their flag in this column.
+pub fn are_apart(rows: &RecordBatch, apart: Option<usize>) -> bool {
+    let flags = apart.and_then(|column| rows.column(column).as_boolean_opt());
+    flags.is_some_and(|flags| flags.true_count() == rows.num_rows())
 }
 
 /// Flags without nulls.

@@ -193,7 +193,7 @@ async fn files_that_time_has_left_behind_are_finished_before_row_groups_of_other
             batch(vec![("b", Arc::new(BinaryArray::from_vec(vec![blob]))), ("page", page)])
         };
         let mut writer = TableWriter::new(target, rows("", b"").schema(), Uuid::nil(), runtime).unwrap();
-        let pieces = noise(2 * (BUDGET >> 20));
+        let pieces = noise(2 * (BUDGET >> 20) + IDLE as usize);
         let (early, late) = pieces.split_at(4);
         for (page, piece) in early.iter().map(|piece| ("early", piece)).chain(late.iter().map(|piece| ("late", piece)))
         {
