@@ -1,6 +1,7 @@
 //! The files of one window in staging: what the table names now, and what their footers say of the rows in them.
 //!
-//! It reads no rows. Row groups of which a footer tells that no row has an error finding can be published as they are.
+//! It reads no rows. Row groups of which a footer tells that all rows have an error finding, or none, can be taken over as
+//! they are.
 
 use std::sync::Arc;
 

@@ -126,7 +126,7 @@ impl Shaper {
         self.shape_chosen(judged, put, |_| true)
     }
 
-    /// Rows that wait for their window: first those without an error finding, then those with one.
+    /// Rows that wait for their window, as staging stores them: first those without an error finding, then those with one.
     pub fn shape_waiting(&self, judged: &Judged, entry: Uuid) -> Result<[Option<RecordBatch>; 2]> {
         let rejected = &judged.windows.as_ref().ok_or_else(|| Error::Host("rows wait for no window".into()))?.rejected;
         let put = Put { entry, attempts: &[] };

@@ -64,8 +64,8 @@ const PAGE: usize = 256 << 10;
 /// Bytes of text that bounds in statistics keep. Parquet cuts a minimum down and a maximum up, at a character.
 const STATISTICS_TEXT: usize = 32;
 
-/// Columns that have nearly the same value in all rows of a file. A dictionary leaves nothing for Zstandard, which would need
-/// a context for each of them.
+/// Columns that have nearly the same value in all rows of an entry. A dictionary leaves nothing for Zstandard, which would
+/// need a context for each of them.
 const SAME: [&str; 10] = [
     "_topic",
     "_partition",
@@ -79,8 +79,8 @@ const SAME: [&str; 10] = [
     REJECTED,
 ];
 
-/// Batches after which a file that no row came for is finished before row groups of others are ended. Rows that are apart
-/// come as batches of their own.
+/// Calls of [`write`](TableWriter::write) after which a file that no row came for is finished before row groups of others are
+/// ended.
 const IDLE: u64 = 16;
 
 /// Makes file names of one process unique; the entry's id does so among processes.
@@ -211,11 +211,12 @@ impl TableWriter {
     }
 
     fn hold(&mut self, key: OwnedRow, part: Part) -> Result<()> {
-        // an open file collects rows that are apart itself
-        if are_apart(&part.rows, self.apart) {
-            let key = Some(key.clone());
-            if self.open.contains_key(&key) {
-                return self.write_part(key, part);
+        let of_file = Some(key.clone());
+        if let Some(file) = self.open.get_mut(&of_file) {
+            file.used = self.clock;
+            // it collects rows that are apart itself
+            if are_apart(&part.rows, self.apart) {
+                return self.write_part(of_file, part);
             }
         }
         let held = self.held.entry(key.clone()).or_insert_with(|| Held {
@@ -273,8 +274,12 @@ impl TableWriter {
     /// the budget.
     fn keep_budget(&mut self) -> Result<()> {
         while self.buffered() > BUDGET {
-            if self.open.values().any(|file| file.used + IDLE <= self.clock) {
-                self.complete_oldest(None)?;
+            let left = self.open.iter().find(|(_, file)| file.used + IDLE <= self.clock);
+            if let Some(key) = left.map(|(key, _)| key.clone()) {
+                if let Some(key) = &key {
+                    self.release(key)?;
+                }
+                self.complete(&key)?;
                 continue;
             }
             let held = self.held.iter().max_by_key(|(_, held)| held.bytes).map(|(key, held)| (key.clone(), held.bytes));

@@ -55,19 +55,19 @@ impl OpenFile {
     pub fn write(&mut self, rows: RecordBatch, apart: Option<usize>) -> Result<()> {
         let flags = apart.and_then(|column| rows.column(column).as_boolean_opt()).map(set);
         let Some(flags) = flags.filter(|flags| flags.true_count() > 0) else { return self.append(&rows) };
-        let doing = || format!("cannot tell the rows of {} apart", self.path);
-        let (others, apart) = match are_apart(&rows, apart) {
-            true => (rows.slice(0, 0), rows),
-            false => {
-                let others = filter_record_batch(&rows, &not(&flags).doing(doing)?).doing(doing)?;
-                (others, filter_record_batch(&rows, &flags).doing(doing)?)
-            }
-        };
-        self.apart_bytes += apart.get_array_memory_size();
-        self.apart.push(apart);
-        if others.num_rows() > 0 {
-            self.append(&others)?;
+        if flags.true_count() == rows.num_rows() {
+            return self.put_apart(rows);
         }
+        let doing = || format!("cannot tell the rows of {} apart", self.path);
+        let others = filter_record_batch(&rows, &not(&flags).doing(doing)?).doing(doing)?;
+        let apart = filter_record_batch(&rows, &flags).doing(doing)?;
+        self.append(&others)?;
+        self.put_apart(apart)
+    }
+
+    fn put_apart(&mut self, rows: RecordBatch) -> Result<()> {
+        self.apart_bytes += rows.get_array_memory_size();
+        self.apart.push(rows);
         if self.apart_bytes >= APART { self.flush() } else { Ok(()) }
     }
 

@@ -103,8 +103,7 @@ impl Partitioner {
         let part = |(key, runs): (OwnedRow, Vec<Range<usize>>)| {
             let (folder, values) = self.place(&keys, runs[0].start)?;
             let rows = match runs.as_slice() {
-                // a slice keeps all of them in memory
-                [run] if run.len() >= kept.num_rows() / 2 => kept.slice(run.start, run.len()),
+                [run] if run.len() == kept.num_rows() => kept.clone(),
                 runs => {
                     let rows = UInt32Array::from_iter_values(runs.iter().cloned().flatten().map(|row| row as u32));
                     take_record_batch(&kept, &rows).doing(|| self.doing())?

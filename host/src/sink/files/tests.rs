@@ -210,6 +210,28 @@ async fn files_that_time_has_left_behind_are_finished_before_row_groups_of_other
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_get_a_few_rows_of_every_batch_are_not_left_behind() {
+    let (_, target) = target(&["page"]);
+    let files = on_worker(move |runtime| {
+        let (noise, zeros) = (noise(2).concat(), vec![0; 40_000]);
+        let rows = |n: usize| {
+            let blobs = [&noise[n..][..1 << 20]].into_iter().chain((0..31).map(|_| zeros.as_slice()));
+            let blobs = BinaryArray::from_iter_values(blobs);
+            let names = StringArray::from_iter_values((0..32).map(|page| format!("p{page}")));
+            batch(vec![("b", Arc::new(blobs)), ("page", Arc::new(names))])
+        };
+        let mut writer = TableWriter::new(target, rows(0).schema(), Uuid::nil(), runtime).unwrap();
+        for n in 0..80 {
+            writer.write(&rows(n)).unwrap();
+            assert!(writer.buffered() <= BUDGET, "{}", writer.buffered());
+        }
+        writer.finish().unwrap()
+    })
+    .await;
+    assert_eq!(files.len(), 32);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn memory_stays_within_the_budget_and_large_files_leave_in_parts() {
     let (store, target) = target(&[]);
     let blobs = noise(64);
